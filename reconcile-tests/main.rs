@@ -1,0 +1,1 @@
+//! The integration tests, one binary: each module holds the cases of one behaviour.

@@ -1,0 +1,46 @@
+//! The kernel as bridgeward sees it: observe the rules, commit a restore, nothing else.
+//!
+//! [`system`] runs the installed tools, [`probe`] finds out which and of what kind they are, [`fake`] is a kernel in memory with the
+//! same manners, for tests.
+
+use std::future::Future;
+
+use crate::plan::script::Script;
+use crate::ruleset::{Family, Observed};
+
+/// Something that holds rules.
+pub trait Kernel {
+    /// Reads all tables of these families, at the same time. Never fails as a whole: each family says for itself what was wrong.
+    fn observe(&self, families: &[Family]) -> impl Future<Output = Observed> + Send;
+
+    /// Feeds one restore to one family's tool.
+    ///
+    /// # Errors
+    /// Tables are committed one by one: on a refusal the tables before the refused one are in, it and those after it are not.
+    fn commit(&self, family: Family, script: &Script) -> impl Future<Output = Result<(), Refusal>> + Send;
+}
+
+/// A restore that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{command}` failed ({status}): {words}")]
+pub struct Refusal {
+    /// The command as run.
+    pub command: String,
+    /// Its exit status, or the signal, or `timed out`, for people.
+    pub status: String,
+    /// Everything it wrote to stderr, trimmed.
+    pub words: String,
+    /// What that means for us.
+    pub kind: RefusalKind,
+}
+
+/// What a failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The tool objects to the input; the line it names, from 1, if it names one.
+    Input(Option<usize>),
+    /// Somebody holds the xtables lock, or wrote at the same moment: worth a retry.
+    Busy,
+    /// No privilege, no tool, no kernel support, a timeout: the input is not to blame.
+    Environment,
+}

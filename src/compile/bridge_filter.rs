@@ -1,0 +1,1 @@
+//! The layer-2 rules of a guest into ebtables chains.

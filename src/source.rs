@@ -1,0 +1,109 @@
+//! The text that users wrote: which file, which bytes, which line and column.
+//!
+//! Files enter as values (a name to show and their content); nothing here reads a disk.
+
+use std::sync::Arc;
+
+/// A file of one [`Sources`], by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u32);
+
+/// A half-open range of bytes in one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// The file the bytes belong to.
+    pub file: FileId,
+    /// The first byte, counted from 0.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+/// A value and the bytes it was read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spanned<T> {
+    /// What was read.
+    pub value: T,
+    /// Where it was read.
+    pub span: Span,
+}
+
+/// A place a person can go to: `path:line:column`, both counted from 1, the column in characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The file's name as the user gave it.
+    pub path: Arc<str>,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+/// One file: its name as shown to people and its text.
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// The path as shown to people; stock filters use `<stock>/NAME.xml`.
+    pub path: Arc<str>,
+    /// The whole text.
+    pub text: Arc<str>,
+    line_starts: Vec<u32>,
+}
+
+/// All files of one pass; a [`FileId`] is an index into it.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    files: Vec<SourceFile>,
+}
+
+impl Sources {
+    /// Adds a file and numbers it.
+    pub fn add(&mut self, path: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> FileId {
+        let text = text.into();
+        let line_starts =
+            std::iter::once(0).chain(text.bytes().enumerate().filter(|&(_, b)| b == b'\n').map(|(at, _)| offset(at + 1))).collect();
+        self.files.push(SourceFile { path: path.into(), text, line_starts });
+        FileId(offset(self.files.len() - 1))
+    }
+
+    /// The file behind a number that this value gave out.
+    pub fn file(&self, id: FileId) -> &SourceFile {
+        &self.files[id.0 as usize]
+    }
+
+    /// All files in the order they were added.
+    pub fn files(&self) -> impl Iterator<Item = (FileId, &SourceFile)> {
+        self.files.iter().enumerate().map(|(at, file)| (FileId(offset(at)), file))
+    }
+
+    /// The text under a span.
+    pub fn text(&self, span: Span) -> &str {
+        &self.file(span.file).text[span.start as usize..span.end as usize]
+    }
+
+    /// Where a span begins, for people.
+    pub fn position(&self, span: Span) -> Position {
+        let file = self.file(span.file);
+        let line = file.line_starts.partition_point(|&start| start <= span.start);
+        let line_start = file.line_starts[line - 1] as usize;
+        let column = file.text[line_start..span.start as usize].chars().count() + 1;
+        Position { path: Arc::clone(&file.path), line: offset(line), column: offset(column) }
+    }
+}
+
+/// Files are bounded far below 4 GiB before they get here.
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("the loader bounds a file to 8 MiB")
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.path, self.line, self.column)
+    }
+}
+
+impl<T> Spanned<T> {
+    /// Pairs a value with its place.
+    pub fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+}
