@@ -65,6 +65,11 @@ pub(super) fn transport_module(protocol: Option<u8>) -> Option<&'static str> {
     }
 }
 
+/// True for what would end a line of restore input, or the input.
+pub(super) fn ends_line(char: char) -> bool {
+    matches!(char, '\n' | '\r' | '\0')
+}
+
 fn net(net: Invertible<IpNet>) -> Option<Invertible<IpNet>> {
     let value = net.value.trunc();
     // `-s 0.0.0.0/0` is no match. The inverted one matches nothing: legacy keeps it, nf_tables refuses it.
@@ -108,12 +113,11 @@ fn is_transport_option(entry: &IpMatch) -> bool {
 
 /// The comment as restore input can carry it, if that is not `text` itself: cut at [`LONGEST_COMMENT`], blanks for line breaks and NUL.
 fn comment(text: &str) -> Option<String> {
-    let breaks = |c: char| matches!(c, '\n' | '\r' | '\0');
-    if text.len() <= LONGEST_COMMENT && !text.contains(breaks) {
+    if text.len() <= LONGEST_COMMENT && !text.contains(ends_line) {
         return None;
     }
     let end = text.floor_char_boundary(LONGEST_COMMENT);
-    Some(text[..end].replace(breaks, " "))
+    Some(text[..end].replace(ends_line, " "))
 }
 
 fn bridge_match(entry: &mut BridgeMatch) {

@@ -8,6 +8,7 @@ mod bridge;
 mod ip;
 
 use super::Family;
+use super::normal::ends_line;
 use super::rule::Rule;
 
 /// Everything after `-A CHAIN `, quoted so that the tool reads back exactly this rule; never contains a line break.
@@ -29,7 +30,7 @@ fn quoted(text: &str, out: &mut String) {
     for char in text.chars() {
         match char {
             '"' | '\\' => out.extend(['\\', char]),
-            '\n' | '\r' | '\0' => out.push(' '),
+            _ if ends_line(char) => out.push(' '),
             _ => out.push(char),
         }
     }
