@@ -4,6 +4,7 @@
 //! rule, is a failure.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -84,15 +85,15 @@ fn assert_tool(tool: &str, family: Family) {
     let mut input = String::new();
     for (table, rules) in &tables {
         let policy = if family == Family::Bridge { "RETURN" } else { "-" };
-        input.push_str(&format!("*{table}\n:{CHAIN} {policy}\n:{TARGET_CHAIN} {policy}\n"));
+        write!(input, "*{table}\n:{CHAIN} {policy}\n:{TARGET_CHAIN} {policy}\n").expect("a String takes everything");
         for rule in rules {
-            input.push_str(&format!("-A {CHAIN} {}\n", spelled(family, rule)));
+            writeln!(input, "-A {CHAIN} {}", spelled(family, rule)).expect("a String takes everything");
         }
         input.push_str("COMMIT\n");
     }
     let mut questions = vec![format!("{tool}-save"), format!("{tool}-save -c")];
     if family == Family::Bridge {
-        questions.extend([format!("{tool} -L"), format!("{tool} -L --Ln --Lc")]);
+        questions.extend([format!("{tool} -t nat -L"), format!("{tool} -t nat -L --Ln --Lc")]);
     }
     for question in questions {
         assert_same(family, &tables, &in_namespace(tool, family, &input, &question), &question);
@@ -140,16 +141,8 @@ fn spelled(family: Family, rule: &Rule) -> String {
 /// What `question` answers after `input` was restored, in a new network namespace.
 fn in_namespace(tool: &str, family: Family, input: &str, question: &str) -> String {
     let kind = if family == Family::Ipv6 { "inet6" } else { "inet" };
-    let mut script = String::from("set -e; mount -t tmpfs tmpfs /run; ");
-    if family != Family::Bridge {
-        for set in SETS {
-            script.push_str(&format!("ipset create '{set}' hash:ip family {kind}; "));
-        }
-    }
-    script.push_str(&format!("{tool}-restore; "));
-    let tables = if question.contains(" -L") { "-t nat" } else { "" };
-    let question = question.replacen(" -L", &format!(" {tables} -L"), 1);
-    script.push_str(&question);
+    let sets: String = SETS.iter().map(|set| format!("ipset create '{set}' hash:ip family {kind}; ")).collect();
+    let script = format!("set -e; mount -t tmpfs tmpfs /run; {sets}{tool}-restore; {question}");
     let mut child = Command::new("unshare")
         .args(["--net", "--mount", "bash", "-c", &script])
         .stdin(Stdio::piped())

@@ -1,7 +1,7 @@
 //! A rule as a typed value, for iptables and ip6tables ([`IpRule`]) and for ebtables ([`BridgeRule`]).
 //!
-//! A value of these types is always in normal form (see [`super::normal`]): build one with [`IpRule::new`] or
-//! [`BridgeRule::new`] and their `with` functions, or parse one.
+//! The fields are open, as the compiler fills them in one by one; what leaves it, and what [`super::save`] reads, has been through
+//! [`super::normal`], and only such values may be compared.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -36,3 +36,52 @@ fn quoted(text: &str, out: &mut String) {
     }
     out.push('"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::rule::{IpMatch, IpRule, IpTarget};
+
+    fn commented(text: &str) -> String {
+        let mut unchecked = IpRule::new(IpTarget::Drop);
+        unchecked.matches = vec![IpMatch::Comment(text.into())];
+        let mut out = String::from("-A X ");
+        rule(Family::Ipv4, &Rule::Ip(unchecked), &mut out);
+        out
+    }
+
+    #[test]
+    fn free_text_cannot_leave_its_word() {
+        let cases = [
+            ("plain-1.2_3", "plain-1.2_3"),
+            ("", "\"\""),
+            ("two words", "\"two words\""),
+            ("\" -j ACCEPT", "\"\\\" -j ACCEPT\""),
+            ("ends in \\", "\"ends in \\\\\""),
+            ("$(x) `y` ;", "\"$(x) `y` ;\""),
+            ("a\nCOMMIT\r\0", "\"a COMMIT  \""),
+            ("\u{7f}é\t", "\"\u{7f}é\t\""),
+        ];
+        for (text, word) in cases {
+            assert_eq!(commented(text), format!("-A X -m comment --comment {word} -j DROP"));
+        }
+    }
+
+    #[test]
+    fn matches_of_one_module_share_it() {
+        use crate::ruleset::rule::{ConnectionDirection, Invertible, TcpFlags};
+        let mut unchecked = IpRule::new(IpTarget::Accept);
+        unchecked.protocol = Some(Invertible::is(6));
+        unchecked.matches = vec![
+            IpMatch::PhysdevIsBridged(Invertible::new(true, ())),
+            IpMatch::TcpFlags(Invertible::new(true, TcpFlags { mask: 0x3f, set: 0 })),
+            IpMatch::TcpOption(Invertible::is(5)),
+            IpMatch::ConnectionDirection(ConnectionDirection::Reply),
+        ];
+        let mut out = String::new();
+        rule(Family::Ipv6, &Rule::Ip(unchecked), &mut out);
+        let expected = "-p 6 -m physdev ! --physdev-is-bridged -m tcp ! --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE --tcp-option 5 \
+                        -m conntrack --ctdir REPLY -j ACCEPT";
+        assert_eq!(out, expected);
+    }
+}
