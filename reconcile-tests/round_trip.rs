@@ -141,7 +141,7 @@ fn spelled(family: Family, rule: &Rule) -> String {
 /// What `question` answers after `input` was restored, in a new network namespace.
 fn in_namespace(tool: &str, family: Family, input: &str, question: &str) -> String {
     let kind = if family == Family::Ipv6 { "inet6" } else { "inet" };
-    let sets: String = SETS.iter().map(|set| format!("ipset create '{set}' hash:ip family {kind}; ")).collect();
+    let sets = SETS.map(|set| format!("ipset create '{set}' hash:ip family {kind}; ")).concat();
     let script = format!("set -e; mount -t tmpfs tmpfs /run; {sets}{tool}-restore; {question}");
     let mut child = Command::new("unshare")
         .args(["--net", "--mount", "bash", "-c", &script])
