@@ -69,6 +69,26 @@ fn ebtables_nft_says_back_what_it_was_given() {
     assert_tool("ebtables-nft", Family::Bridge);
 }
 
+/// The words hold numbers only, so a host without these files reads them alike; what it prints then are numbers too.
+#[test]
+fn the_tools_need_no_files_of_names() {
+    for (tool, family) in [("iptables-nft", Family::Ipv4), ("ip6tables-legacy", Family::Ipv6), ("ebtables-nft", Family::Bridge)] {
+        assert_tool_on(Host::WithoutNames, tool, family);
+    }
+}
+
+/// What the namespace has in `/etc`.
+#[derive(Clone, Copy)]
+enum Host {
+    Usual,
+    /// `/etc/protocols` and `/etc/ethertypes` are empty.
+    WithoutNames,
+}
+
+fn assert_tool(tool: &str, family: Family) {
+    assert_tool_on(Host::Usual, tool, family);
+}
+
 fn assert_read_back(family: Family, rule: Rule) -> Result<(), TestCaseError> {
     let text = spelled(family, &rule);
     prop_assert!(!text.contains(['\n', '\r', '\0']));
@@ -77,7 +97,7 @@ fn assert_read_back(family: Family, rule: Rule) -> Result<(), TestCaseError> {
 }
 
 /// Restores 400 rules, saves them, and compares; for ebtables also by its listing.
-fn assert_tool(tool: &str, family: Family) {
+fn assert_tool_on(host: Host, tool: &str, family: Family) {
     let mut tables: BTreeMap<Table, Vec<Rule>> = BTreeMap::new();
     for rule in random_rules(family, 400) {
         tables.entry(table_of(&rule)).or_default().push(rule);
@@ -96,7 +116,7 @@ fn assert_tool(tool: &str, family: Family) {
         questions.extend([format!("{tool} -t nat -L"), format!("{tool} -t nat -L --Ln --Lc")]);
     }
     for question in questions {
-        assert_same(family, &tables, &in_namespace(tool, family, &input, &question), &question);
+        assert_same(family, &tables, &in_namespace(host, tool, family, &input, &question), &question);
     }
 }
 
@@ -139,10 +159,14 @@ fn spelled(family: Family, rule: &Rule) -> String {
 }
 
 /// What `question` answers after `input` was restored, in a new network namespace.
-fn in_namespace(tool: &str, family: Family, input: &str, question: &str) -> String {
+fn in_namespace(host: Host, tool: &str, family: Family, input: &str, question: &str) -> String {
     let kind = if family == Family::Ipv6 { "inet6" } else { "inet" };
     let sets = SETS.map(|set| format!("ipset create '{set}' hash:ip family {kind}; ")).concat();
-    let script = format!("set -e; mount -t tmpfs tmpfs /run; {sets}{tool}-restore; {question}");
+    let names = match host {
+        Host::Usual => "",
+        Host::WithoutNames => "for file in /etc/protocols /etc/ethertypes; do [ ! -e $file ] || mount --bind /dev/null $file; done; ",
+    };
+    let script = format!("set -e; mount -t tmpfs tmpfs /run; {names}{sets}{tool}-restore; {question}");
     let mut child = Command::new("unshare")
         .args(["--net", "--mount", "bash", "-c", &script])
         .stdin(Stdio::piped())

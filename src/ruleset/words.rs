@@ -21,7 +21,7 @@ pub fn rule(family: Family, rule: &Rule, out: &mut String) {
 
 /// One word of free text, in quotes unless it is plain.
 fn quoted(text: &str, out: &mut String) {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'+');
     if !text.is_empty() && text.bytes().all(plain) {
         out.push_str(text);
         return;
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn free_text_cannot_leave_its_word() {
         let cases = [
-            ("plain-1.2_3", "plain-1.2_3"),
+            ("plain-1.2_3:+", "plain-1.2_3:+"),
             ("", "\"\""),
             ("two words", "\"two words\""),
             ("\" -j ACCEPT", "\"\\\" -j ACCEPT\""),

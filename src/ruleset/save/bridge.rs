@@ -16,7 +16,7 @@ pub(super) fn rule(text: &str) -> Option<BridgeRule> {
     while !tokens.is_done() {
         let word = tokens.plain()?;
         if word == "-j" {
-            fill(&mut target, verdict(tokens.plain()?))?;
+            fill(&mut target, verdict(&tokens.value()?))?;
             continue;
         }
         if word == "--arp-gratuitous" {
