@@ -86,7 +86,8 @@ fn ip_match(family: Family, protocol: Option<u8>, entry: &mut IpMatch) {
     match entry {
         IpMatch::TcpFlags(flags) => {
             flags.value = TcpFlags { mask: flags.value.mask & 0x3f, set: flags.value.set & 0x3f };
-            if !flags.inverted && flags.value.mask == 0 && flags.value.set == 0 {
+            // Of no flags, none is set: always true, and iptables-nft shows no match. The reverse is never true, and shown alike.
+            if flags.value.mask == 0 && (flags.value.set != 0) == flags.inverted {
                 *entry = IpMatch::Transport;
             }
         }
@@ -222,7 +223,9 @@ mod tests {
             rule.matches = vec![IpMatch::Transport];
         };
         assert_ip(Family::Ipv4, flags(false, 0, 0), bare);
+        assert_ip(Family::Ipv4, flags(true, 0, 2), bare);
         assert_ip(Family::Ipv4, flags(true, 0, 0), flags(true, 0, 0));
+        assert_ip(Family::Ipv4, flags(false, 0, 2), flags(false, 0, 2));
         assert_ip(Family::Ipv4, flags(false, 0xc2, 0x42), flags(false, 0x02, 0x02));
     }
 
