@@ -22,3 +22,7 @@ pub mod compile;
 pub mod plan;
 
 pub mod backend;
+
+pub mod load;
+
+pub mod store;
