@@ -26,3 +26,7 @@ pub mod backend;
 pub mod load;
 
 pub mod store;
+pub mod config;
+pub mod output;
+
+pub mod watch;
