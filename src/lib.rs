@@ -29,4 +29,6 @@ pub mod store;
 pub mod config;
 pub mod output;
 
+pub mod reconcile;
+
 pub mod watch;
