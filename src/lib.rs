@@ -25,8 +25,8 @@ pub mod backend;
 
 pub mod load;
 
-pub mod store;
 pub mod config;
 pub mod output;
+pub mod store;
 
 pub mod watch;
