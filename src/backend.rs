@@ -6,6 +6,8 @@
 pub mod links;
 pub mod namespace;
 pub mod probe;
+mod process;
+mod refusal;
 pub mod system;
 
 use std::future::Future;

@@ -25,9 +25,9 @@ pub mod backend;
 
 pub mod load;
 
-pub mod store;
 pub mod config;
 pub mod output;
+pub mod store;
 
 pub mod reconcile;
 

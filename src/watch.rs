@@ -127,7 +127,9 @@ fn concerns(changed: &Path, paths: &[PathBuf]) -> bool {
 
 /// Files that editors keep beside the real one.
 fn scratch(path: &Path) -> bool {
-    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with('.') || name.ends_with('~') || name.ends_with(".swp"))
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with('.') || name.ends_with('~') || name.ends_with(".swp"))
 }
 
 #[cfg(test)]
