@@ -3,6 +3,7 @@
 //! [`xml`] makes a strict tree with spans; [`network`], [`filter`] and [`interface`] read it into the model, each visiting
 //! every element and attribute once. Nothing here looks at another file.
 
+pub(crate) mod value;
 pub(crate) mod visit;
 pub mod xml;
 
