@@ -4,7 +4,8 @@
 
 use crate::model::filter::{Access, Element};
 
-use super::value::{Laxity, Reading, Refusal, Sign, skip_blanks, unsigned};
+use super::literal::{Reading, Refusal, Sign, skip_blanks, unsigned};
+use super::laxity::Laxity;
 
 /// The highest number of an iterator.
 const LAST_ITERATOR: u32 = 1000;
