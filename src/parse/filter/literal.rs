@@ -281,5 +281,4 @@ fn read_comment(text: &str) -> Result<Reading<Literal>, Refusal> {
 }
 
 #[cfg(test)]
-#[path = "literal/tests.rs"]
 mod tests;
