@@ -11,6 +11,8 @@ pub mod diagnostic;
 
 pub mod model;
 
+pub mod stock;
+
 pub mod parse;
 
 pub mod resolve;

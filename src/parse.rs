@@ -6,6 +6,7 @@
 mod filter;
 mod interface;
 mod network;
+mod report;
 pub(crate) mod value;
 pub(crate) mod visit;
 pub mod xml;

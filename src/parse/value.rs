@@ -24,7 +24,7 @@ pub(crate) enum IpSpelling {
 }
 
 /// What the C library calls a blank (`isspace`).
-fn is_c_blank(c: char) -> bool {
+pub(crate) fn is_c_blank(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }
 
