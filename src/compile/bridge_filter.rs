@@ -144,8 +144,13 @@ enum Prefix {
 
 impl Prefix {
     fn of(label: &str) -> Self {
-        const TYPES: [(&str, u16); 5] =
-            [("ipv4", condition::IPV4), ("ipv6", condition::IPV6), ("arp", condition::ARP), ("rarp", condition::RARP), ("vlan", condition::VLAN)];
+        const TYPES: [(&str, u16); 5] = [
+            ("ipv4", condition::IPV4),
+            ("ipv6", condition::IPV6),
+            ("arp", condition::ARP),
+            ("rarp", condition::RARP),
+            ("vlan", condition::VLAN),
+        ];
         if label.starts_with("stp") {
             return Self::SpanningTree;
         }

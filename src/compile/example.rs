@@ -34,7 +34,7 @@ pub(super) fn rules(text: &str) -> Vec<PolicyRule> {
 }
 
 fn rule(start: u32, line: &str) -> PolicyRule {
-    let (chain, rest) = match line.split_once(": ") {
+    let (chain, rest) = match line.split_once(": ").filter(|(chain, _)| chain.split_whitespace().count() == 2) {
         Some((chain, rest)) => {
             let (name, priority) = chain.split_once(' ').expect("a chain has a priority");
             (Chain { name: name.into(), priority: priority.parse().expect("a number") }, rest)

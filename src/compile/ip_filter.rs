@@ -110,7 +110,9 @@ impl Instances<'_> {
             Side::FromGuest => self.explicit_states().is_some() && self.direction == Direction::In,
             Side::ToGuest => self.explicit_states().is_some() && self.direction == Direction::Out,
         };
-        if left_out || reversed && (connection_limit(self.rule).is_some() || icmp_type(self.rule).is_some() || self.only_names_sender(&made)) {
+        if left_out
+            || reversed && (connection_limit(self.rule).is_some() || icmp_type(self.rule).is_some() || self.only_names_sender(&made))
+        {
             return Ok(None);
         }
         let mut made = made;

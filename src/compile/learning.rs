@@ -98,11 +98,8 @@ fn accept_replies(mac: Mac, servers: &[Ipv4Addr]) -> Vec<BridgeRule> {
 /// `-p IPv4 --ip-proto udp --ip-sport FROM --ip-dport TO -j ACCEPT`
 fn accept_udp(from: u16, to: u16) -> BridgeRule {
     let port = |port| Invertible::is(PortRange::single(port));
-    let matches = vec![
-        BridgeMatch::IpProtocol(Invertible::is(UDP)),
-        BridgeMatch::IpSourcePort(port(from)),
-        BridgeMatch::IpDestinationPort(port(to)),
-    ];
+    let matches =
+        vec![BridgeMatch::IpProtocol(Invertible::is(UDP)), BridgeMatch::IpSourcePort(port(from)), BridgeMatch::IpDestinationPort(port(to))];
     BridgeRule { matches, ..accept_type(IPV4) }
 }
 

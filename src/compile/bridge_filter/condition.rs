@@ -122,7 +122,9 @@ impl View<'_> {
             if let (Some(condition), Facing::Reversed) = (self.get(Name::SrcMacAddr), self.facing) {
                 let message = "`stp` with `srcmacaddr` cannot be `inout`";
                 let expected = "no source address can be matched in both directions";
-                return Err(Box::new(fault("stp-source-inout", message, condition, expected).help("write one rule for `in` and one for `out`")));
+                return Err(Box::new(
+                    fault("stp-source-inout", message, condition, expected).help("write one rule for `in` and one for `out`"),
+                ));
             }
             (rule.source, rule.destination) = (source, Some(Invertible::is(MacNet::host(Mac::BRIDGE_GROUP))));
             return Ok(());

@@ -175,7 +175,9 @@ impl View<'_> {
             }
             let message = "`ipset` needs `ipsetflags`";
             let expected = "expected beside `ipsetflags`";
-            return Err(Box::new(fault("ipset-without-flags", message, condition, expected).help("add `ipsetflags='src'`, `'dst'` or a list of them")));
+            return Err(Box::new(
+                fault("ipset-without-flags", message, condition, expected).help("add `ipsetflags='src'`, `'dst'` or a list of them"),
+            ));
         };
         if !everything && self.quirks == Quirks::Libvirt {
             return Ok(None);

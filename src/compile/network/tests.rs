@@ -128,10 +128,7 @@ fn tftp_on_a_later_address_is_not_served_beside_dhcp_on_an_earlier_one() {
 fn the_checksum_rule_looks_at_every_ipv4_address_and_at_no_other() {
     let checksums = |addresses| {
         let rules = compile(&network("br0", Forward::Isolated, addresses));
-        (
-            chain(&rules, Family::Ipv4, Table::Mangle, "LIBVIRT_PRT").len(),
-            chain(&rules, Family::Ipv6, Table::Mangle, "LIBVIRT_PRT").len(),
-        )
+        (chain(&rules, Family::Ipv4, Table::Mangle, "LIBVIRT_PRT").len(), chain(&rules, Family::Ipv6, Table::Mangle, "LIBVIRT_PRT").len())
     };
     assert_eq!(checksums(vec![address("10.1.1.1/24"), with_dhcp("10.1.2.1/24")]), (1, 0));
     assert_eq!(checksums(vec![address("10.1.1.1/24"), with_dhcp("fd00::1/64")]), (0, 0));
