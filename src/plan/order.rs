@@ -25,6 +25,7 @@ use crate::addr::DeviceName;
 use crate::compile::Key;
 use crate::model::Object;
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
+use crate::ruleset::chain_name::{self, GuestChain, Side, bridge_root};
 use crate::ruleset::{ChainName, Family, LiveRule, Policy, Table, TableRules};
 
 /// Everything that the order follows from.
@@ -121,10 +122,10 @@ impl Work<'_> {
         let mut guests: BTreeMap<&DeviceName, Effect> = BTreeMap::new();
         for edit in bridge.iter().flat_map(|table| &table.edits) {
             let Some(guest @ Object::Interface(device)) = &edit.object else { continue };
-            let effect = match Side::of(edit.change.chain()) {
+            let effect = match side(edit.change.chain(), device) {
                 Some(side) => {
-                    let before = hooked.contains(&side.root(device));
-                    let after = self.wishes.of(Family::Bridge, Table::Nat).is_some_and(|wishes| wishes.hooks(&side.parent(), guest));
+                    let before = hooked.contains(&bridge_root(side, device));
+                    let after = self.wishes.of(Family::Bridge, Table::Nat).is_some_and(|wishes| wishes.hooks(&parent(side), guest));
                     match (before, after) {
                         (true, true) => effect(edit),
                         (false, true) => Effect::TIGHTENS,
@@ -146,7 +147,7 @@ impl Work<'_> {
     /// The chains that live rules of the built-in chains of ebtables jump to.
     fn hooked(&self) -> HashSet<ChainName> {
         let table = self.live.get(&Family::Bridge).and_then(|tables| tables.get(&Table::Nat));
-        let chains = [Side::In, Side::Out].map(|side| table.and_then(|table| table.chains.get(&side.parent())));
+        let chains = [Side::FromGuest, Side::ToGuest].map(|side| table.and_then(|table| table.chains.get(&parent(side))));
         chains.into_iter().flatten().flat_map(|chain| &chain.rules).flat_map(ownership::destinations).collect()
     }
 }
@@ -161,34 +162,24 @@ fn stage(table: &TableEdits) -> u8 {
     }
 }
 
-/// The two directions that a guest is judged in by ebtables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    In,
-    Out,
+/// The side of a guest that a chain or the hooks in it judge.
+fn side(chain: &ChainName, device: &DeviceName) -> Option<Side> {
+    match chain.as_str() {
+        "PREROUTING" => Some(Side::FromGuest),
+        "POSTROUTING" => Some(Side::ToGuest),
+        name => match chain_name::guest_of(name, device)?.0 {
+            GuestChain::Root(side) | GuestChain::Sub(side, _) => Some(side),
+            GuestChain::Ip(_) => None,
+        },
+    }
 }
 
-impl Side {
-    /// The side that a chain of a guest, or a hook, is on.
-    fn of(chain: &ChainName) -> Option<Self> {
-        let name = chain.as_str();
-        let starts = |prefixes: [&str; 3]| prefixes.iter().any(|prefix| name.starts_with(prefix));
-        if starts(["PREROUTING", "libvirt-I-", "I-"]) {
-            Some(Self::In)
-        } else if starts(["POSTROUTING", "libvirt-O-", "O-"]) {
-            Some(Self::Out)
-        } else {
-            None
-        }
-    }
-
-    fn parent(self) -> ChainName {
-        ChainName::new(if self == Self::In { "PREROUTING" } else { "POSTROUTING" })
-    }
-
-    fn root(self, device: &DeviceName) -> ChainName {
-        ChainName::new(&format!("libvirt-{}-{device}", if self == Self::In { "I" } else { "O" }))
-    }
+/// The built-in chain that judges this side.
+fn parent(side: Side) -> ChainName {
+    ChainName::new(match side {
+        Side::FromGuest => "PREROUTING",
+        Side::ToGuest => "POSTROUTING",
+    })
 }
 
 impl Effect {

@@ -11,6 +11,7 @@ use crate::addr::DeviceName;
 use crate::compile::Key;
 use crate::model::Object;
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Invertible, IpMatch, IpRule, IpTarget, Rule};
+use crate::ruleset::chain_name::{self, GuestChain, Side, Stage, bridge_root};
 use crate::ruleset::{ChainName, Family, LiveRule, Table};
 
 /// The chain that closes a guest while its edits in two families are half in (see [`super::order`]); `-j DROP` alone.
@@ -71,17 +72,17 @@ enum KeyField {
 
 /// All base chains, those of one parent in the order of their jumps (design section 4, hooks).
 pub static BASES: [Base; 11] = [
-    Base::guest("INPUT", "libvirt-host-in", KeyField::PhysdevIn),
-    Base::network(Table::Filter, "INPUT", "LIBVIRT_INP", KeyField::InBridge),
-    Base::guest("FORWARD", "libvirt-in", KeyField::PhysdevIn),
-    Base::guest("FORWARD", "libvirt-out", KeyField::PhysdevOut),
-    Base::guest("FORWARD", "libvirt-in-post", KeyField::PhysdevIn),
-    Base::network(Table::Filter, "FORWARD", "LIBVIRT_FWX", KeyField::InBridge),
-    Base::network(Table::Filter, "FORWARD", "LIBVIRT_FWI", KeyField::OutBridge),
-    Base::network(Table::Filter, "FORWARD", "LIBVIRT_FWO", KeyField::InBridge),
-    Base::network(Table::Filter, "OUTPUT", "LIBVIRT_OUT", KeyField::OutBridge),
-    Base::network(Table::Nat, "POSTROUTING", "LIBVIRT_PRT", KeyField::Source),
-    Base::network(Table::Mangle, "POSTROUTING", "LIBVIRT_PRT", KeyField::OutBridge),
+    Base::guest("INPUT", chain_name::GUEST_HOST_IN, KeyField::PhysdevIn),
+    Base::network(Table::Filter, "INPUT", chain_name::LIBVIRT_INP, KeyField::InBridge),
+    Base::guest("FORWARD", chain_name::GUEST_IN, KeyField::PhysdevIn),
+    Base::guest("FORWARD", chain_name::GUEST_OUT, KeyField::PhysdevOut),
+    Base::guest("FORWARD", chain_name::GUEST_IN_POST, KeyField::PhysdevIn),
+    Base::network(Table::Filter, "FORWARD", chain_name::LIBVIRT_FWX, KeyField::InBridge),
+    Base::network(Table::Filter, "FORWARD", chain_name::LIBVIRT_FWI, KeyField::OutBridge),
+    Base::network(Table::Filter, "FORWARD", chain_name::LIBVIRT_FWO, KeyField::InBridge),
+    Base::network(Table::Filter, "OUTPUT", chain_name::LIBVIRT_OUT, KeyField::OutBridge),
+    Base::network(Table::Nat, "POSTROUTING", chain_name::LIBVIRT_PRT, KeyField::Source),
+    Base::network(Table::Mangle, "POSTROUTING", chain_name::LIBVIRT_PRT, KeyField::OutBridge),
 ];
 
 /// Whose a rule or a chain is.
@@ -192,7 +193,7 @@ impl<'a> Claims<'a> {
         bridge_hook(chain, rule).map_or(Owner::Foreign, |device| self.guest(&device))
     }
 
-    /// Whether a chain can be one of a guest that is ours. Where a name can be read in two ways (`I-a-arp-mac`), all known readings must be ours.
+    /// What a chain is; `live` are the names of all chains of its table.
     pub fn role(&self, family: Family, table: Table, chain: &ChainName, live: &HashSet<&ChainName>) -> Role {
         let name = chain.as_str();
         match (family, table) {
@@ -205,39 +206,35 @@ impl<'a> Claims<'a> {
             }
             _ => {}
         }
-        if let Some(device) = self.reading(readings(family, table, name, ["I", "O"]), live) {
-            return Role::Guest(device);
+        match self.reading(readings(family, table, name), live) {
+            Some((device, Stage::Final)) => Role::Guest(device),
+            Some((device, Stage::Temporary)) => Role::Temporary(device),
+            None => Role::Foreign,
         }
-        if let Some(device) = self.reading(readings(family, table, name, ["J", "P"]), live) {
-            return Role::Temporary(device);
-        }
-        Role::Foreign
     }
 
-    fn reading(&self, mut devices: Vec<DeviceName>, live: &HashSet<&ChainName>) -> Option<DeviceName> {
-        if devices.len() > 1 {
-            // A reading is credible when we claim the device or the device has a root chain.
-            let root =
-                |device: &DeviceName| ["I", "O"].iter().any(|side| live.contains(&ChainName::new(&format!("libvirt-{side}-{device}"))));
-            devices.retain(|device| self.guest(device) != Owner::Foreign || root(device));
-            devices.sort_by_key(|device| matches!(self.guest(device), Owner::Ours(_)));
+    /// Picks among the readings of a name. One is credible when we know the device or it has a root chain; one that is not ours wins, since deleting is final.
+    fn reading(&self, mut readings: Vec<(DeviceName, Stage)>, live: &HashSet<&ChainName>) -> Option<(DeviceName, Stage)> {
+        if readings.len() > 1 {
+            let rooted = |device: &DeviceName| [Side::FromGuest, Side::ToGuest].iter().any(|side| live.contains(&bridge_root(*side, device)));
+            readings.retain(|(device, _)| self.guest(device) != Owner::Foreign || rooted(device));
+            readings.sort_by_key(|(device, _)| matches!(self.guest(device), Owner::Ours(_)));
         }
-        devices.into_iter().next()
+        readings.into_iter().next()
     }
 }
 
 /// The guest whose exact hook or gate this rule is.
 pub fn bridge_hook(chain: &ChainName, rule: &BridgeRule) -> Option<DeviceName> {
     let (device, side) = match chain.as_str() {
-        "PREROUTING" => (rule.in_device.as_ref()?, "I"),
-        _ => (rule.out_device.as_ref()?, "O"),
+        "PREROUTING" => (rule.in_device.as_ref()?, Side::FromGuest),
+        _ => (rule.out_device.as_ref()?, Side::ToGuest),
     };
     let device = positive(device)?;
     let BridgeTarget::Jump(target) = &rule.target else { return None };
-    let root = target.as_str().strip_prefix("libvirt-").and_then(|rest| rest.strip_prefix(side)).and_then(|rest| rest.strip_prefix('-'));
-    let ours = root == Some(device.as_str()) || target.as_str() == GATE;
-    let bare = *rule == side_rule(chain, &device, BridgeTarget::Jump(target.clone()));
-    (ours && bare).then_some(device)
+    let ours = target.as_str() == GATE || *target == bridge_root(side, &device);
+    let bare = ours && *rule == side_rule(chain, &device, BridgeTarget::Jump(target.clone()));
+    bare.then_some(device)
 }
 
 /// The gate of one guest in PREROUTING or POSTROUTING.
@@ -251,27 +248,20 @@ fn side_rule(chain: &ChainName, device: &DeviceName, target: BridgeTarget) -> Br
     if chain.as_str() == "PREROUTING" { BridgeRule { in_device: device, ..rule } } else { BridgeRule { out_device: device, ..rule } }
 }
 
-/// The devices that a chain of this name can belong to, longest first; `sides` are the letters of the finished or of the temporary names (nwfilter.md 3.1).
-fn readings(family: Family, table: Table, name: &str, sides: [&str; 2]) -> Vec<DeviceName> {
-    const LABELS: [&str; 7] = ["mac", "vlan", "stp", "arp", "rarp", "ipv4", "ipv6"];
-    let after = |prefix: &str, letter: &str| {
-        name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(letter)).and_then(|rest| rest.strip_prefix('-'))
-    };
-    match (family, table) {
-        (Family::Bridge, Table::Nat) => {
-            if let Some(rest) = sides.iter().find_map(|side| after("libvirt-", side)) {
-                return DeviceName::new(rest).into_iter().collect();
-            }
-            let Some(rest) = sides.iter().find_map(|side| after("", side)) else { return Vec::new() };
-            let splits = rest.rmatch_indices('-').filter(|(at, _)| LABELS.iter().any(|label| rest[at + 1..].starts_with(label)));
-            splits.filter_map(|(at, _)| DeviceName::new(&rest[..at])).collect()
-        }
-        (Family::Ipv4 | Family::Ipv6, Table::Filter) => {
-            let chains = [("F", sides[0]), ("F", sides[1]), ("H", sides[0])];
-            chains.iter().find_map(|(hook, side)| after(hook, side)).and_then(DeviceName::new).into_iter().collect()
-        }
-        _ => Vec::new(),
-    }
+/// The devices that a chain of this name can belong to, longest first. Both a device and a label may hold dashes, so there may be several.
+fn readings(family: Family, table: Table, name: &str) -> Vec<(DeviceName, Stage)> {
+    let Some((_, rest)) = name.strip_prefix("libvirt-").unwrap_or(name).split_once('-') else { return Vec::new() };
+    let ends = std::iter::once(rest.len()).chain(rest.rmatch_indices('-').map(|(at, _)| at));
+    let readings = ends.filter_map(|end| {
+        let device = DeviceName::new(&rest[..end])?;
+        let (kind, stage) = chain_name::guest_of(name, &device)?;
+        let belongs = match kind {
+            GuestChain::Root(_) | GuestChain::Sub(..) => (family, table) == (Family::Bridge, Table::Nat),
+            GuestChain::Ip(_) => family != Family::Bridge && table == Table::Filter,
+        };
+        belongs.then_some((device, stage))
+    });
+    readings.collect()
 }
 
 /// The chains that a rule jumps or goes to; for one that we cannot parse, every word that may be such a chain.

@@ -62,7 +62,8 @@ fn numbered(command: &str, chain: &ChainName, at: usize, text: &mut String) {
     write!(text, "{command} {chain} {at}").expect("writing to a string cannot fail");
 }
 
-fn policy_name(policy: Policy) -> &'static str {
+/// The tools' name of a policy.
+pub fn policy_name(policy: Policy) -> &'static str {
     match policy {
         Policy::Accept => "ACCEPT",
         Policy::Drop => "DROP",

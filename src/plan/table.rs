@@ -14,7 +14,7 @@ use crate::compile::Key;
 use crate::compile::hooks::BaseChain;
 use crate::model::Object;
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
-use crate::ruleset::{ChainId, ChainName, ChainRules, Family, LiveRule, Table, TableRules};
+use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Policy, Table, TableRules};
 
 /// What a table should hold, sorted by chain; made once for all tables of all families.
 #[derive(Debug, Default)]
@@ -189,9 +189,10 @@ impl<'w> Work<'_, 'w> {
         }
     }
 
+    /// Undoes a policy that drops. RETURN is left: `ebtables -L` prints it for every user chain, so seeing it means nothing, and it opens nothing.
     fn mend_policy(&mut self, chain: &ChainName, object: Option<&Object>) {
-        let policy = self.live.chains.get(chain).and_then(|chain: &ChainRules| chain.policy);
-        if self.family == Family::Bridge && policy.is_some_and(|policy| policy != BRIDGE_POLICY) {
+        let policy = self.live.chains.get(chain).and_then(|chain| chain.policy);
+        if self.family == Family::Bridge && policy == Some(Policy::Drop) {
             let change = Change::SetPolicy { chain: chain.clone(), policy: BRIDGE_POLICY };
             self.changed.push(Edit { change, object: object.cloned(), place: None });
         }
