@@ -29,4 +29,6 @@ pub mod config;
 pub mod output;
 pub mod store;
 
+pub mod reconcile;
+
 pub mod watch;
