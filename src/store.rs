@@ -189,7 +189,7 @@ impl Record {
     }
 
     /// Base chains that we made or were about to make.
-    pub fn all_made(&self) -> BTreeSet<ChainId> {
+    pub fn made(&self) -> BTreeSet<ChainId> {
         let intended = self.intent.iter().flat_map(|intent| &intent.made);
         self.made.iter().chain(intended).cloned().collect()
     }
