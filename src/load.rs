@@ -1,14 +1,28 @@
 //! State files in: paths from the command line or the configuration to texts, and to faults for what cannot be one.
 //!
 //! Only names ending in `.xml` are read, each inode once. Nothing is parsed here, no file is ever written, and nothing that could
-//! block (a FIFO, a device) is opened for reading.
+//! block (a FIFO, a device) is opened. [`find`] decides which files there are, [`read`] makes a text of one.
 
+mod find;
+mod read;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::parse::Parsed;
-use crate::source::{FileId, Sources};
+use crate::diagnostic::Diagnostic;
+use crate::parse::{Broken, BrokenKind, Parsed};
+use crate::source::{FileId, Sources, Span};
+
+use find::Limits;
+use read::Content;
+
+/// The most bytes in one file.
+pub const FILE_LIMIT: u64 = 8 << 20;
+
+/// The most bytes in all files.
+const TOTAL_LIMIT: usize = 256 << 20;
 
 /// What the state directories hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -55,12 +69,12 @@ pub struct Fault {
     /// What stands there, or what was expected.
     pub label: String,
     /// How to mend it.
-    pub help: String,
-    /// The text as far as it can be shown, and the bytes of it that are at fault.
+    pub help: &'static str,
+    /// The text as far as it can be shown, and the bytes of it that are at fault; `None` where there is no text.
     pub excerpt: Option<Excerpt>,
 }
 
-/// The showable part of a text that is not UTF-8.
+/// The showable form of a text that is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {
     /// The text with replacement characters.
@@ -74,7 +88,7 @@ pub struct Excerpt {
 /// Why the state as a whole is not known: never to be taken for "empty".
 #[derive(Debug, thiserror::Error)]
 pub enum LoadFailure {
-    /// A given path does not exist, or cannot be opened or listed.
+    /// A given path does not exist, or it or a directory below it cannot be opened or listed.
     #[error("cannot read {path}: {source}", path = .path.display())]
     Unreadable {
         /// The path.
@@ -83,9 +97,9 @@ pub enum LoadFailure {
         source: std::io::Error,
     },
     /// There is more than bridgeward is willing to read.
-    #[error("{path}: {excess}", path = .path.display())]
+    #[error("{path}: {excess}; is this the state directory?", path = .path.display())]
     TooMuch {
-        /// The given path below which the limit was passed.
+        /// Where the limit was passed.
         path: PathBuf,
         /// Which limit.
         excess: String,
@@ -101,25 +115,74 @@ pub struct Entered {
     pub faults: Vec<Parsed>,
 }
 
-/// Reads every state file below `paths`: directories recursively, files as they are.
+/// Reads every state file below `paths`: directories recursively, files as they are whatever their name.
 ///
 /// # Errors
 /// When a given path, or a directory below it, cannot be read, or when there is too much.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
-    let _ = paths;
-    Ok(Loaded::default())
+    let mut loaded = Loaded::default();
+    let mut seen = BTreeSet::new();
+    let mut total = 0;
+    for found in find::files(paths, Limits::default())? {
+        let path: Arc<str> = found.path.to_string_lossy().into();
+        match read::read(&found.path, &mut seen) {
+            Content::Text(text, stamp) => {
+                total += text.len();
+                loaded.files.push(LoadedFile { path, text, stamp });
+            }
+            Content::Fault(reason) => {
+                let fault = reason.at(path);
+                total += fault.excerpt.as_ref().map_or(0, |excerpt| excerpt.text.len());
+                loaded.faults.push(fault);
+            }
+            Content::Absent if found.given => {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(LoadFailure::Unreadable { path: found.path, source });
+            }
+            Content::Absent | Content::Duplicate => {}
+        }
+        if total > TOTAL_LIMIT {
+            return Err(LoadFailure::TooMuch {
+                path: found.path,
+                excess: format!("more than {} MiB of files up to here", TOTAL_LIMIT >> 20),
+            });
+        }
+    }
+    loaded.files.sort_by(|a, b| a.path.cmp(&b.path));
+    loaded.faults.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(loaded)
 }
 
-/// Whether a file of this name is a state file: `*.xml`, but no dot file and nothing that an editor left.
+/// Whether a file of this name is a state file: `*.xml`, but no dot file and nothing that an editor left. Editors' other leavings (`x.xml~`, `x.xml.swp`,
+/// `#x.xml#`, `sedXXXXXX`), package managers' (`x.xml.dpkg-new`) and libvirt's (`x.xml.new`) do not end in `.xml`.
 pub fn is_state_file(path: &Path) -> bool {
-    let _ = path;
-    false
+    let Some(name) = path.file_name() else { return false };
+    let name = name.as_encoded_bytes();
+    name.ends_with(b".xml") && !name.starts_with(b".") && !name.starts_with(b"#")
 }
 
 impl Loaded {
     /// Adds everything to `sources`, in order.
     pub fn enter(&self, sources: &mut Sources) -> Entered {
-        let _ = sources;
-        Entered::default()
+        let files = self.files.iter().map(|file| sources.add(Arc::clone(&file.path), Arc::clone(&file.text))).collect();
+        let faults = self.faults.iter().map(|fault| fault.enter(sources)).collect();
+        Entered { files, faults }
     }
 }
+
+impl Fault {
+    fn enter(&self, sources: &mut Sources) -> Parsed {
+        let (text, at, length) =
+            self.excerpt.as_ref().map_or(("".into(), 0, 0), |excerpt| (Arc::clone(&excerpt.text), excerpt.at, excerpt.length));
+        let file = sources.add(Arc::clone(&self.path), text);
+        let span = Span { file, start: at, end: at + length };
+        Parsed {
+            broken: vec![Broken { what: BrokenKind::Unknown, span }],
+            diagnostics: vec![Diagnostic::error(self.code, self.message.clone(), span, self.label.clone()).help(self.help)],
+            ..Parsed::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -386,10 +386,7 @@ impl<K: Kernel> Reconciler<K> {
 /// Everything that the record claims, as a value.
 fn installed(record: &Record) -> Installed {
     let names: BTreeSet<&Object> = record.objects.keys().chain(record.intent.iter().flat_map(|intent| intent.objects.keys())).collect();
-    let objects = names
-        .into_iter()
-        .filter_map(|object| Some((object.clone(), record.last_good(object)?.rules.clone())))
-        .collect();
+    let objects = names.into_iter().filter_map(|object| Some((object.clone(), record.last_good(object)?.rules.clone()))).collect();
     Installed { objects, keys: record.keys(), made: record.made() }
 }
 
@@ -435,7 +432,9 @@ fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {
 fn repeated(before: &Plan, now: &Plan) -> Option<BTreeMap<Option<Object>, Stuck>> {
     let made: Vec<_> = edits(before).map(|(table, edit)| (table, &edit.change)).collect();
     let again: BTreeMap<Option<Object>, Stuck> = edits(now)
-        .filter(|(table, edit)| matches!(edit.change, Change::Insert { .. } | Change::NewChain(_)) && made.contains(&(*table, &edit.change)))
+        .filter(|(table, edit)| {
+            matches!(edit.change, Change::Insert { .. } | Change::NewChain(_)) && made.contains(&(*table, &edit.change))
+        })
         .map(|((family, table), edit)| (edit.object.clone(), report::stuck(family, table, edit)))
         .collect();
     (!again.is_empty()).then_some(again)

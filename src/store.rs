@@ -1,12 +1,18 @@
 //! What bridgeward remembers beside the kernel: the record of installed rules, and the locks that keep one writer.
 //!
 //! All of it lies in `<run dir>/<network namespace>/` and dies with the boot. Losing it costs the memory of what was ours, never a
-//! rule: see design section 4, "the record".
+//! rule: see design section 4, "the record". [`document`] is the record as text, [`directory`] keeps others out, [`lock`] keeps one writer.
+
+mod directory;
+mod document;
+mod lock;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+pub use lock::{RunLock, WriteLock};
 
 use crate::backend::namespace::Identity;
 use crate::compile::{Key, ObjectRules};
@@ -16,7 +22,13 @@ use crate::ruleset::ChainId;
 /// Where the record lies unless the configuration says otherwise.
 pub const DEFAULT_RUN_DIR: &str = "/run/bridgeward";
 
-/// What we have installed, as of the last verified pass.
+const RECORD: &str = "record.json";
+
+/// What we have installed, as of the last verified pass, and what we were about to install.
+///
+/// Before a commit, [`Record::intent`] is set and the record saved; after the verifying observation the intent becomes the record. So a kill at any moment leaves
+/// a file that names everything of ours that can be in the kernel: the old objects, the new ones, or some of each. The alternative, one file that is
+/// rewritten after the commit, loses the new objects in a crash between the two, and with them the right to remove their rules.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// Base chains that we made.
@@ -57,7 +69,7 @@ pub enum Stored {
         /// Where it is now.
         moved_to: PathBuf,
     },
-    /// One of an earlier boot, or of another namespace that had this name: its rules are gone.
+    /// One of an earlier boot, or of another namespace: its rules are gone.
     OtherBoot,
     /// The record.
     Found(Record),
@@ -77,15 +89,8 @@ pub enum Saved {
 pub struct Store {
     identity: Identity,
     path: PathBuf,
+    directory: OwnedFd,
 }
-
-/// The writer's lock; released when dropped.
-#[derive(Debug)]
-pub struct WriteLock(File);
-
-/// The daemon's lock, held for its life; released when dropped.
-#[derive(Debug)]
-pub struct RunLock(File);
 
 /// Why nothing can be remembered or locked.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +103,7 @@ pub enum StoreFailure {
         /// The path.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Somebody else could have written there.
     #[error("{path} is not safe to use: {reason}", path = .path.display())]
@@ -109,28 +114,30 @@ pub enum StoreFailure {
         reason: String,
     },
     /// Another bridgeward held the write lock all the time.
-    #[error("another bridgeward is writing: {path} was locked for {waited:?}", path = .path.display())]
+    #[error("another bridgeward is writing: {path} stayed locked for {waited:?}", path = .path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
         /// How long we waited.
-        waited: Duration,
+        waited: std::time::Duration,
     },
     /// Another daemon runs in this network namespace.
-    #[error("bridgeward already runs in this network namespace{pid}", pid = .pid.map_or_else(String::new, |pid| format!(" as process {pid}")))]
+    #[error("bridgeward already runs in this network namespace{process}", process = .pid.map_or_else(String::new, |pid| format!(" as process {pid}")))]
     Running {
-        /// Its process id, if it has written it down yet.
+        /// Its process id, unless it was about to write it down.
         pid: Option<u32>,
     },
 }
 
 impl Store {
-    /// Opens the directory of this namespace below `run_dir`; makes both where they are missing, mode 0700.
+    /// Opens the directory of this namespace below `run_dir`; makes both where they are missing, mode 0700. What lies above `run_dir` must exist.
     ///
     /// # Errors
     /// When they cannot be made, or could be written by somebody else.
     pub fn open(run_dir: &Path, identity: Identity) -> Result<Self, StoreFailure> {
-        Ok(Self { path: run_dir.join(identity.namespace.as_str()), identity })
+        let path = run_dir.join(identity.namespace.as_str());
+        let directory = directory::open(run_dir, identity.namespace.as_str())?;
+        Ok(Self { identity, path, directory })
     }
 
     /// The directory, for the daemon's other files (its control socket).
@@ -143,58 +150,59 @@ impl Store {
     /// # Errors
     /// When the file is there and cannot be read, or is corrupt and cannot be moved aside.
     pub fn load(&self) -> Result<Stored, StoreFailure> {
-        let _ = &self.identity;
-        Ok(Stored::Absent)
+        let Some(bytes) = directory::read(&self.directory, RECORD).map_err(|source| self.failure("read", RECORD, source))? else {
+            return Ok(Stored::Absent);
+        };
+        match document::read(&bytes, &self.identity) {
+            Ok(Some(record)) => Ok(Stored::Found(record)),
+            Ok(None) => Ok(Stored::OtherBoot),
+            Err(reason) => {
+                let name = directory::move_aside(&self.directory, RECORD).map_err(|source| self.failure("move aside", RECORD, source))?;
+                Ok(Stored::Corrupt { reason, moved_to: self.path.join(name) })
+            }
+        }
     }
 
-    /// Replaces the record on disk, whole or not at all; when this returns it is on stable storage.
+    /// Replaces the record on disk, whole or not at all; when this returns it is on stable storage. Call it with the [`WriteLock`] held.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, record: &Record) -> Result<Saved, StoreFailure> {
-        let _ = record;
-        Ok(Saved::Unchanged)
+        let bytes = document::write(record, &self.identity);
+        // Whatever is wrong with the old file, the new one mends it.
+        if directory::read(&self.directory, RECORD).is_ok_and(|old| old.is_some_and(|old| old == bytes)) {
+            return Ok(Saved::Unchanged);
+        }
+        directory::replace(&self.directory, RECORD, &bytes).map_err(|source| self.failure("write", RECORD, source))?;
+        Ok(Saved::Written)
     }
 
-    /// Takes the lock that every writer of rules holds during a pass. Blocking: waits at most `limit`.
-    ///
-    /// # Errors
-    /// When somebody else keeps it.
-    pub fn lock(&self, limit: Duration) -> Result<WriteLock, StoreFailure> {
-        Err(StoreFailure::Locked { path: self.path.clone(), waited: limit })
-    }
-
-    /// Takes the daemon's lock and writes our process id into it.
-    ///
-    /// # Errors
-    /// When a daemon runs already.
-    pub fn lock_as_daemon(&self) -> Result<RunLock, StoreFailure> {
-        Err(StoreFailure::Running { pid: None })
-    }
-
-    /// The process id of the daemon that runs in this namespace, if one does.
-    ///
-    /// # Errors
-    /// When its lock file cannot be read.
-    pub fn daemon(&self) -> Result<Option<u32>, StoreFailure> {
-        Ok(None)
+    fn failure(&self, verb: &'static str, name: &str, source: io::Error) -> StoreFailure {
+        StoreFailure::Io { verb, path: self.path.join(name), source }
     }
 }
 
 impl Record {
     /// Everything that tells our rules in shared chains from others': of the last verified state and of the intent.
     pub fn keys(&self) -> BTreeSet<Key> {
-        BTreeSet::new()
+        self.all_objects().flat_map(|object| object.rules.keys.iter().cloned()).collect()
     }
 
     /// Base chains that we made or were about to make.
     pub fn made(&self) -> BTreeSet<ChainId> {
-        BTreeSet::new()
+        let intended = self.intent.iter().flat_map(|intent| &intent.made);
+        self.made.iter().chain(intended).cloned().collect()
     }
 
-    /// An object's last good rules: the verified ones, else those of an interrupted commit.
+    /// An object's last good rules: the verified ones, else those of an interrupted commit. Verified first, for the tool may have refused the others.
     pub fn last_good(&self, object: &Object) -> Option<&RecordedObject> {
-        let _ = object;
-        None
+        self.objects.get(object).or_else(|| self.intent.as_ref()?.objects.get(object))
+    }
+
+    fn all_objects(&self) -> impl Iterator<Item = &RecordedObject> {
+        self.objects.values().chain(self.intent.iter().flat_map(|intent| intent.objects.values()))
     }
 }
+
+#[cfg(test)]
+mod tests;

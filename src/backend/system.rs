@@ -3,6 +3,8 @@
 //! One process per family reads all of its tables, one commits. What a tool says on failure is passed on whole; nothing is retried and nothing
 //! is decided here.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -81,7 +83,7 @@ impl System {
         };
         // Without a table there is nothing to run for; older legacy tools then load their modules just to find that out.
         if tool.variant == Variant::Legacy && legacy_tables(family).is_some_and(|tables| tables.is_empty()) {
-            return Observation::Read(std::collections::BTreeMap::new());
+            return Observation::Read(BTreeMap::new());
         }
         let call = save_call(tool);
         match process::run(&call.program, call.arguments, b"", self.limit).await {
@@ -100,10 +102,7 @@ async fn read(family: Family, call: &Call, finished: Finished) -> Observation {
     }
     let parsed = tokio::task::spawn_blocking(move || {
         let text = String::from_utf8_lossy(&finished.output);
-        match incompatible_table(family, &text) {
-            Some(remark) => Err(remark.to_owned()),
-            None => save::parse(family, &text).map_err(|error| error.to_string()),
-        }
+        save::parse(family, &of_concern(family, &text)).map_err(|error| error.to_string())
     });
     match parsed.await {
         Ok(Ok(tables)) => Observation::Read(tables),
@@ -113,17 +112,23 @@ async fn read(family: Family, call: &Call, finished: Finished) -> Observation {
     }
 }
 
-/// The tool's remark that a table of ours holds native nf_tables rules: it then leaves the table out and exits with 0 (1.8.9), which must not be taken for an
-/// empty table. Not to be confused with ``# Table `nat' contains incompatible base-chains``, after which the table follows whole but for those chains.
-fn incompatible_table(family: Family, text: &str) -> Option<&str> {
+/// The output without the remarks about tables that we never use.
+///
+/// ``# Table `raw' is incompatible, use 'nft' tool.``: the tool met native nf_tables rules, left the table out and exits with 0 (1.8.9). [`save::parse`] refuses
+/// such an output, lest the table be taken for empty; somebody else's `raw` need not stop us.
+fn of_concern(family: Family, text: &str) -> Cow<'_, str> {
     let used: &[Table] = match family {
         Family::Ipv4 | Family::Ipv6 => &[Table::Filter, Table::Nat, Table::Mangle],
         Family::Bridge => &[Table::Nat],
     };
-    text.lines().filter_map(|line| line.strip_prefix("# ")).find(|remark| {
-        let table = remark.strip_prefix("Table `").and_then(|rest| rest.split_once("' is incompatible"));
-        table.and_then(|(name, _)| Table::from_name(name)).is_some_and(|table| used.contains(&table))
-    })
+    let foreign = |line: &str| {
+        let remark = line.strip_prefix("# Table `").and_then(|rest| rest.split_once("' is incompatible"));
+        remark.is_some_and(|(name, _)| !Table::from_name(name).is_some_and(|table| used.contains(&table)))
+    };
+    if !text.lines().any(foreign) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.lines().filter(|line| !foreign(line)).flat_map(|line| [line, "\n"]).collect())
 }
 
 /// The call that prints the tables of a family.
@@ -176,17 +181,21 @@ mod tests {
     #[test]
     fn an_incompatible_table_of_ours_is_not_an_empty_one() {
         let text = "# Table `nat' is incompatible, use 'nft' tool.\n*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n";
-        assert_eq!(incompatible_table(Family::Ipv4, text), Some("Table `nat' is incompatible, use 'nft' tool."));
+        assert!(save::parse(Family::Ipv4, &of_concern(Family::Ipv4, text)).is_err());
     }
 
     #[test]
-    fn what_does_not_concern_our_tables_is_passed_over() {
-        assert_eq!(incompatible_table(Family::Ipv4, "# Table `raw' is incompatible, use 'nft' tool.\n"), None);
-        assert_eq!(incompatible_table(Family::Bridge, "# Table `filter' is incompatible, use 'nft' tool.\n"), None);
-        assert_eq!(
-            incompatible_table(Family::Ipv4, "# Table `nat' contains incompatible base-chains, use 'nft' tool to list them.\n"),
-            None
-        );
+    fn an_incompatible_table_of_somebody_else_stops_nobody() {
+        let text = "# Table `raw' is incompatible, use 'nft' tool.\n*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n";
+        let tables = save::parse(Family::Ipv4, &of_concern(Family::Ipv4, text)).expect("filter is readable");
+        assert_eq!(tables.keys().collect::<Vec<_>>(), [&Table::Filter]);
+        assert_eq!(of_concern(Family::Bridge, "# Table `filter' is incompatible, use 'nft' tool.\n"), "");
+    }
+
+    #[test]
+    fn incompatible_base_chains_are_left_to_the_parser() {
+        let text = "# Table `nat' contains incompatible base-chains, use 'nft' tool to list them.\n";
+        assert_eq!(of_concern(Family::Ipv4, text), text);
     }
 
     #[test]
