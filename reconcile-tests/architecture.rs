@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["ruleset"],
     &["compile"],
     &["plan"],
-    &["load", "store", "backend", "output"],
+    &["load", "store", "backend", "config", "output"],
     &["reconcile"],
     &["watch", "monitor", "learn"],
     &["daemon"],
@@ -233,8 +233,8 @@ fn code_only(text: &str) -> String {
         rest = &rest[at..];
         rest = if rest.starts_with("//") {
             rest.find('\n').map_or("", |end| &rest[end..])
-        } else if rest.starts_with('"') {
-            after_string(&rest[1..])
+        } else if let Some(inside) = rest.strip_prefix('"') {
+            after_string(inside)
         } else if rest.starts_with("r\"") || rest.starts_with("r#") {
             after_raw_string(rest)
         } else if rest.starts_with("'\"'") || rest.starts_with("'\\") {

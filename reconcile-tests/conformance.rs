@@ -71,17 +71,17 @@ fn no_case_is_forgotten() {
 
 /// The devices and the set that a case mentions, made beforehand as a hypervisor would.
 fn prepare(world: &World, state: &Path) {
-    let mut script = String::from("ip link add br0 type bridge; ip link set br0 up\n");
+    let mut script = vec!["ip link add br0 type bridge; ip link set br0 up".to_owned()];
     for text in xml_files(state) {
         let devices = attributes(&text, "<portdev", "name").chain(attributes(&text, "<target", "dev"));
         for device in devices {
-            script += &format!("ip tuntap add '{device}' mode tap; ip link set '{device}' master br0 up\n");
+            script.push(format!("ip tuntap add '{device}' mode tap; ip link set '{device}' master br0 up"));
         }
         if text.contains("ipset") {
-            script += "ipset -exist create tck_test hash:ip\n";
+            script.push("ipset -exist create tck_test hash:ip".to_owned());
         }
     }
-    world.sh(&script);
+    world.sh(&script.join("\n"));
 }
 
 /// The text of every file below a folder; some cases are not valid UTF-8 on purpose.
@@ -89,9 +89,11 @@ fn xml_files(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("every case has a state directory");
     let paths = entries.map(|entry| entry.expect("the folder is readable").path());
     paths
-        .flat_map(|path| match path.is_dir() {
-            true => xml_files(&path),
-            false => vec![String::from_utf8_lossy(&fs::read(path).expect("state files are readable")).into_owned()],
+        .flat_map(|path| {
+            if path.is_dir() {
+                return xml_files(&path);
+            }
+            vec![String::from_utf8_lossy(&fs::read(path).expect("state files are readable")).into_owned()]
         })
         .collect()
 }

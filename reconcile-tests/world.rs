@@ -21,6 +21,29 @@ const SET_UP: &str = "set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
 ip link set lo up
+";
+
+/// A libvirtd that knows nothing but its stock filters, with all its files in this namespace.
+const START_LIBVIRT: &str = "
+command -v libvirtd virtlogd virsh dnsmasq qemu-system-x86_64 >/dev/null || {
+  echo 'a real libvirtd is needed: install libvirt-daemon-system libvirt-clients qemu-system-x86 dnsmasq-base'
+  exit 1
+}
+cp -a /etc/libvirt libvirt-etc
+rm -rf libvirt-etc/qemu/networks libvirt-etc/qemu/autostart
+mount --bind libvirt-etc /etc/libvirt
+for directory in lib log cache; do
+  mkdir -p /var/$directory/libvirt
+  mount -t tmpfs tmpfs /var/$directory/libvirt
+done
+virtlogd >libvirt.log 2>&1 &
+libvirtd >>libvirt.log 2>&1 &
+for _ in $(seq 240); do virsh -c qemu:///system nwfilter-list >/dev/null 2>&1 && break; sleep 0.25; done
+virsh -c qemu:///system nwfilter-list >/dev/null
+";
+
+/// Says that everything is there, then lives as long as the test holds the other end of standard input.
+const STAY: &str = "
 echo ready
 exec cat";
 
@@ -66,11 +89,21 @@ impl World {
 
     /// A new world with these variants of iptables and ip6tables.
     pub fn with_tools(tools: Tools) -> Self {
+        Self::set_up(tools, SET_UP)
+    }
+
+    /// A new world with a real libvirtd in it.
+    pub fn with_libvirt() -> Self {
+        Self::set_up(Tools::NfTables, &format!("{SET_UP}{START_LIBVIRT}"))
+    }
+
+    fn set_up(tools: Tools, script: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("bridgeward-test-").tempdir().expect("a temporary directory can be made");
         fs::create_dir(directory.path().join("state")).expect("the temporary directory is ours");
         let path = tool_path(directory.path(), tools);
         let mut anchor = Command::new("unshare")
-            .args(["--net", "--mount", "--kill-child", "bash", "-c", SET_UP])
+            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", &format!("{script}{STAY}")])
+            .current_dir(directory.path())
             .env_clear()
             .env("PATH", &path)
             .stdin(Stdio::piped())
@@ -84,8 +117,8 @@ impl World {
         assert_eq!(
             ready.trim(),
             "ready",
-            "no private namespaces here: run the tests as root with CAP_SYS_ADMIN and CAP_NET_ADMIN, with the Debian packages \
-             util-linux, iproute2, iptables, ebtables and ipset installed"
+            "no world of our own: the tests need root with CAP_SYS_ADMIN and CAP_NET_ADMIN, and the Debian packages util-linux, iproute2, \
+             iptables, ebtables and ipset"
         );
         Self { anchor, directory, path }
     }
@@ -102,9 +135,10 @@ impl World {
 
     /// Writes a state file as a careful editor does: a temporary file, then a rename over the old one.
     pub fn write(&self, name: &str, text: &str) {
-        let temporary = self.state().join(format!(".{name}.new"));
+        let file = self.state().join(name);
+        let temporary = file.with_extension("new");
         fs::write(&temporary, text).expect("the state directory takes files");
-        fs::rename(&temporary, self.state().join(name)).expect("a file can be renamed in its directory");
+        fs::rename(&temporary, file).expect("a file can be renamed in its directory");
     }
 
     /// Deletes a state file.
@@ -143,17 +177,23 @@ impl World {
         assert_eq!(answer.code, Some(0), "{answer}");
     }
 
-    /// Starts `bridgeward run` and waits until its first pass is done: until `diff` finds nothing, or exits as `first_diff` says.
-    pub fn run(&self, arguments: &[&str]) -> Daemon {
-        self.run_with(&[], arguments)
+    /// True when `diff` finds that the kernel holds what the state directory says.
+    pub fn in_sync(&self) -> bool {
+        self.bridgeward(&["diff"]).code == Some(0)
     }
 
-    /// Starts `bridgeward run` with more environment variables; does not wait.
+    /// Starts `bridgeward run` on this world's state directory.
+    pub fn run(&self, arguments: &[&str]) -> Daemon {
+        let state = self.state().display().to_string();
+        self.run_with(&[("BRIDGEWARD_STATE", &state)], arguments)
+    }
+
+    /// Starts `bridgeward run` with these environment variables alone.
     pub fn run_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Daemon {
         let log = self.scratch("run.log");
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("the scratch directory takes files");
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridgeward"));
-        command.arg("run").args(arguments).env("BRIDGEWARD_STATE", self.state()).envs(environment.iter().copied());
+        command.arg("run").args(arguments).envs(environment.iter().copied());
         let child = self
             .inside(&command)
             .stdin(Stdio::null())
