@@ -283,12 +283,15 @@ impl Daemon {
         fs::read_to_string(&self.log).expect("the log file is ours")
     }
 
-    /// Waits until a condition holds; the daemon's log is in the message if it never does.
-    pub fn wait_until(&mut self, what: &str, condition: impl FnMut() -> bool) {
-        let held = holds_in_time(condition);
-        let ended = self.child.try_wait().expect("the daemon is our child");
-        assert!(ended.is_none(), "the daemon ended ({ended:?}) while the test waited for: {what}\n{}", self.log());
-        assert!(held, "did not happen in {PATIENCE:?}: {what}\n{}", self.log());
+    /// Waits until a condition holds; the daemon's log is in the message if it never does, or if the daemon ends meanwhile.
+    pub fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            let ended = self.child.try_wait().expect("the daemon is our child");
+            assert!(ended.is_none(), "the daemon ended ({ended:?}) while the test waited for: {what}\n{}", self.log());
+            assert!(Instant::now() < deadline, "did not happen in {PATIENCE:?}: {what}\n{}", self.log());
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
@@ -304,17 +307,6 @@ impl fmt::Display for Answer {
         let Self { command, code, stdout, stderr } = self;
         write!(f, "$ {command}\n{stdout}[stderr]\n{stderr}[exit code: {code:?}]")
     }
-}
-
-fn holds_in_time(mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    true
 }
 
 /// A search path whose first directory holds the wanted variants under their plain names: the tools look at the name they are
