@@ -1,1 +1,3 @@
 //! The integration tests, one binary: each module holds the cases of one behaviour.
+
+mod invalid;

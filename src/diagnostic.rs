@@ -87,6 +87,11 @@ impl Diagnostic {
         self
     }
 
+    /// True when the object that it is about must be refused.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// The primary place.
     pub fn span(&self) -> Span {
         self.labels[0].span

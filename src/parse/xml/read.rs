@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use quick_xml::Reader;
+use quick_xml::errors::{IllFormedError, SyntaxError};
 use quick_xml::events::Event;
 
 use super::character::{is_blank, is_name, normalize_lines};
@@ -68,6 +69,8 @@ impl<'a> Tree<'a> {
         // Tags are matched here, with both places at hand.
         reader.config_mut().check_end_names = false;
         reader.config_mut().allow_unmatched_ends = true;
+        // A lone `&` then stays in the text, where reading can go on behind it.
+        reader.config_mut().allow_dangling_amp = true;
         loop {
             let start = base + position(reader.buffer_position());
             let event = reader.read_event().map_err(|error| self.syntax(base + position(reader.error_position()), &error))?;
@@ -187,6 +190,9 @@ impl<'a> Tree<'a> {
             let fault = Diagnostic::error("xml-cdata-end-in-text", "`]]>` in text", span, "not allowed here").help("write `]]&gt;`");
             self.faults.push(fault);
         }
+        for (at, _) in raw.match_indices('&') {
+            self.faults.extend(read_reference(self.page, start + at, "&").err());
+        }
         self.append(normalize_lines(raw), start, end);
         Ok(())
     }
@@ -299,8 +305,23 @@ impl<'a> Tree<'a> {
     }
 
     fn syntax(&self, at: usize, error: &quick_xml::Error) -> Diagnostic {
+        let (message, label) = match error {
+            quick_xml::Error::Syntax(SyntaxError::UnclosedComment) => ("a comment never ends", "expected `-->` behind it"),
+            quick_xml::Error::Syntax(SyntaxError::UnclosedCData) => ("a CDATA section never ends", "expected `]]>` behind it"),
+            quick_xml::Error::Syntax(SyntaxError::UnclosedPI | SyntaxError::UnclosedXmlDecl) => {
+                ("a processing instruction never ends", "expected `?>` behind it")
+            }
+            quick_xml::Error::Syntax(SyntaxError::UnclosedDoctype) | quick_xml::Error::IllFormed(IllFormedError::MissingDoctypeName) => {
+                ("document type declarations are refused", "not accepted in any file")
+            }
+            quick_xml::Error::Syntax(SyntaxError::UnclosedTag) => ("a tag never ends", "expected `>` behind it"),
+            quick_xml::Error::Syntax(SyntaxError::UnclosedSingleQuotedAttributeValue | SyntaxError::UnclosedDoubleQuotedAttributeValue) => {
+                ("the value of an attribute never ends", "expected a closing quote in this tag")
+            }
+            _ => ("neither a tag nor text", "expected a tag, a comment or `&lt;`"),
+        };
         let at = self.page.text.floor_char_boundary(at);
-        Diagnostic::error("xml-syntax", error.to_string(), self.page.character(at), "begins here")
+        Diagnostic::error("xml-syntax", message, self.page.character(at), label)
     }
 }
 
