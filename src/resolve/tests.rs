@@ -168,7 +168,7 @@ fn show(rule: &PolicyRule) -> String {
             Literal::Text(text) => text.to_string(),
             other => format!("{other:?}"),
         };
-        text += &format!(" {}{}={value}", if condition.negated { "!" } else { "" }, spec.xml);
+        text.push_str(&[" ", if condition.negated { "!" } else { "" }, spec.xml, "=", &value].concat());
     }
     text
 }
