@@ -15,3 +15,6 @@ mod refusals;
 mod rules;
 mod run_daemon;
 mod world;
+
+mod round_trip;
+mod strategy;
