@@ -3,6 +3,9 @@
 //! [`system`] runs the installed tools, [`probe`] finds out which and of what kind they are, [`fake`] is a kernel in memory with the
 //! same manners, for tests.
 
+#[doc(hidden)]
+pub mod fake;
+
 use std::future::Future;
 
 use crate::plan::script::Script;
