@@ -3,6 +3,7 @@
 //! [`ownership`] says which observed rules are ours, [`edit`] finds the smallest change of each chain and [`table`] of each table, [`order`] arranges the changes so
 //! that no prefix of them opens what both ends keep closed, [`script`] spells them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
 
+pub mod desire;
 pub mod edit;
 pub mod json;
 pub mod order;

@@ -12,7 +12,7 @@ use crate::compile::Key;
 use crate::model::Object;
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Invertible, IpMatch, IpRule, IpTarget, Rule};
 use crate::ruleset::chain_name::{self, GuestChain, Side, Stage, bridge_root};
-use crate::ruleset::{ChainName, Family, LiveRule, Table};
+use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Observation, Observed, Table};
 
 /// The chain that closes a guest while its edits in two families are half in (see [`super::order`]); `-j DROP` alone.
 ///
@@ -222,6 +222,30 @@ impl<'a> Claims<'a> {
         }
         readings.into_iter().next()
     }
+}
+
+/// Whether the kernel holds any chain or rule of this guest, under a final or a temporary name.
+pub fn lives(observed: &Observed, device: &DeviceName) -> bool {
+    let tables = observed.families.iter().filter_map(|(family, observation)| match observation {
+        Observation::Read(tables) => Some(tables.iter().map(|(table, rules)| (*family, *table, rules))),
+        Observation::Unreadable(_) | Observation::Missing(_) => None,
+    });
+    tables.flatten().any(|(family, table, rules)| {
+        rules.chains.iter().any(|(chain, content)| {
+            readings(family, table, chain.as_str()).iter().any(|(owner, _)| owner == device) || names(family, table, chain, content, device)
+        })
+    })
+}
+
+/// Whether a shared chain holds a rule of this guest.
+fn names(family: Family, table: Table, chain: &ChainName, content: &ChainRules, device: &DeviceName) -> bool {
+    let known = || content.rules.iter().filter_map(|rule| if let LiveRule::Known(rule) = rule { Some(rule) } else { None });
+    if family == Family::Bridge {
+        let hooks = table == Table::Nat && matches!(chain.as_str(), "PREROUTING" | "POSTROUTING");
+        return hooks && known().any(|rule| matches!(rule, Rule::Bridge(rule) if bridge_hook(chain, rule).as_ref() == Some(device)));
+    }
+    let base = BASES.iter().find(|base| base.table == table && base.chain == chain.as_str());
+    base.is_some_and(|base| known().any(|rule| base.key(rule) == Some(Key::Guest(device.clone()))))
 }
 
 /// The guest whose exact hook or gate this rule is.
