@@ -3,3 +3,5 @@
 mod invalid;
 mod packet;
 mod plan_laws;
+mod round_trip;
+mod strategy;
