@@ -1,1 +1,4 @@
 //! The integration tests, one binary: each module holds the cases of one behaviour.
+
+mod namespace;
+mod system_tools;
