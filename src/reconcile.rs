@@ -110,6 +110,12 @@ impl<K: Kernel> Reconciler<K> {
         Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new() }
     }
 
+    /// Changes what is ours and where hooks stand, from the next pass on.
+    pub fn choose(&mut self, scope: Scope, hooks: HookPlacement) {
+        self.scope = scope;
+        self.hooks = hooks;
+    }
+
     /// The record's directory.
     pub fn store(&self) -> &Store {
         &self.store
@@ -131,10 +137,32 @@ impl<K: Kernel> Reconciler<K> {
     /// # Errors
     /// When the host, and no object of the state, is at fault.
     pub async fn pass(&mut self, computed: &Computed) -> Result<Report, Failure> {
-        let started = Instant::now();
         let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
         self.forgive(computed);
-        let mut pass = self.begin(computed)?;
+        let pass = self.begin(computed)?;
+        Ok(self.finish(pass).await?.0)
+    }
+
+    /// Removes everything that the record or `computed` names; says which base chains that we made are still in use by others.
+    ///
+    /// # Errors
+    /// As [`Reconciler::pass`].
+    pub async fn purge(&mut self, computed: &Computed) -> Result<(Report, BTreeSet<ChainId>), Failure> {
+        let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
+        self.refused.clear();
+        self.stuck.clear();
+        let nothing = Computed::default();
+        let mut pass = self.begin(&nothing)?;
+        for (object, rules) in &computed.compiled.objects {
+            let known = || RecordedObject { rules: rules.clone(), source: None };
+            pass.record.objects.entry(object.clone()).or_insert_with(known);
+        }
+        self.finish(pass).await
+    }
+
+    /// Runs rounds until nothing is left to do; the report, and the base chains of ours that stay.
+    async fn finish(&mut self, mut pass: Pass<'_>) -> Result<(Report, BTreeSet<ChainId>), Failure> {
+        let started = Instant::now();
         let mut busy = 0;
         let mut committed = 0;
         let mut suspects: Vec<Suspects> = Vec::new();
@@ -170,7 +198,7 @@ impl<K: Kernel> Reconciler<K> {
         self.remember(&mut pass)?;
         self.settle_report(&mut pass);
         pass.report.took = started.elapsed();
-        Ok(pass.report)
+        Ok((pass.report, pass.record.made))
     }
 
     fn begin<'a>(&self, computed: &'a Computed) -> Result<Pass<'a>, Failure> {
@@ -345,20 +373,13 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     fn settle_report(&self, pass: &mut Pass<'_>) {
-        let computed = pass.computed;
-        let faults = computed.resolved.held.iter().chain(&computed.compiled.held).map(|held| Held {
-            object: held.object.clone(),
-            keeping: Keeping::Closed,
-            code: held.code.to_owned(),
-            message: held.message.clone(),
-            place: Some(computed.sources.position(held.span)),
-        });
-        for held in faults.chain(self.refused.values().map(|refusing| refusing.held.clone())) {
-            let keeping = pass.kept.get(&held.object).copied().unwrap_or(held.keeping);
-            pass.report.hold(Held { keeping, ..held });
+        pass.report.hold_faults(pass.computed, &pass.kept);
+        for refusing in self.refused.values() {
+            let keeping = pass.kept.get(&refusing.held.object).copied().unwrap_or(refusing.held.keeping);
+            pass.report.hold(Held { keeping, ..refusing.held.clone() });
         }
         pass.report.stuck.extend(self.stuck.values().map(|(_, stuck)| stuck.clone()));
-        pass.report.objects = computed.compiled.objects.len();
+        pass.report.objects = pass.computed.compiled.objects.len();
     }
 }
 
