@@ -9,7 +9,7 @@ use bridgeward::compile::{Key, ObjectRules, PlacedRule};
 use bridgeward::model::Object;
 use bridgeward::plan::{self, Desired, HookPlacement, Plan, Scope, edit, script};
 use bridgeward::ruleset::rule::Rule;
-use bridgeward::ruleset::{ChainId, ChainName, Family, LiveRule, Observation, Observed, Table, TableRules, save};
+use bridgeward::ruleset::{ChainId, ChainName, Family, LiveRule, Observation, Observed, Table, TableRules, chain_name, save};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -209,7 +209,8 @@ fn foreign_rules(observed: &Observed) -> BTreeMap<(Family, Table, ChainName), Ve
         .collect()
 }
 
-fn chains(observed: &Observed) -> impl Iterator<Item = (Family, Table, &ChainName, &Vec<LiveRule>)> {
+/// Every chain of a rule set.
+pub fn chains(observed: &Observed) -> impl Iterator<Item = (Family, Table, &ChainName, &Vec<LiveRule>)> {
     let read = observed.families.iter().filter_map(|(family, read)| if let Observation::Read(tables) = read { Some((*family, tables)) } else { None });
     let tables = read.flat_map(|(family, tables)| tables.iter().map(move |(table, rules)| (family, *table, rules)));
     tables.flat_map(|(family, table, rules)| rules.chains.iter().map(move |(name, chain)| (family, table, name, &chain.rules)))
@@ -219,7 +220,8 @@ fn empty() -> Observed {
     Observed { families: Family::ALL.map(|family| (family, Observation::Read(BTreeMap::new()))).into() }
 }
 
-fn after(plan: &Plan, observed: &Observed) -> Observed {
+/// The rule set once the plan is committed.
+pub fn after(plan: &Plan, observed: &Observed) -> Observed {
     let mut observed = observed.clone();
     plan::apply(plan, &mut observed);
     observed
@@ -227,12 +229,15 @@ fn after(plan: &Plan, observed: &Observed) -> Observed {
 
 /// A random old world, what became of it, and what is wanted now.
 #[derive(Debug, Clone)]
-struct World {
-    live: Observed,
-    desired: Desired,
+pub struct World {
+    /// What the kernel holds.
+    pub live: Observed,
+    /// What it should hold.
+    pub desired: Desired,
 }
 
-fn world() -> impl Strategy<Value = World> {
+/// Any world.
+pub fn world() -> impl Strategy<Value = World> {
     let placement = prop_oneof![Just(HookPlacement::Present), Just(HookPlacement::First)];
     let new = prop_oneof![Just(None), objects().prop_map(Some)];
     (objects(), new, tampering(), placement, any::<bool>()).prop_map(|(old, new, tampering, hooks, exclusive)| {
@@ -329,16 +334,42 @@ proptest! {
     fn the_tools_words_do_what_the_edits_say(world in world()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let kernel = Fake::default();
-        let fresh = plan::plan(&world.desired, &empty()).expect("all families can be read");
-        for plan in [fresh, Plan::default()] {
-            for phase in &plan.phases {
-                for (family, tables) in &phase.families {
-                    runtime.block_on(kernel.commit(*family, &script::script(*family, tables))).expect("a plan is accepted");
-                }
-            }
+        for (family, read) in &world.live.families {
+            let Observation::Read(tables) = read else { continue };
+            kernel.feed(*family, &save_text(*family, tables)).expect("a world is well-formed");
         }
         let live = runtime.block_on(kernel.observe(&Family::ALL));
-        let again = plan::plan(&world.desired, &live).expect("all families can be read");
-        prop_assert!(again.is_empty(), "the second plan is {again:#?}");
+        let plan = plan::plan(&world.desired, &live).expect("all families can be read");
+        kernel.traffic();
+        for (family, tables) in plan.phases.iter().flat_map(|phase| &phase.families) {
+            runtime.block_on(kernel.commit(*family, &script::script(*family, tables))).expect("a plan is accepted");
+        }
+        let end = runtime.block_on(kernel.observe(&Family::ALL));
+        let (end, expected) = (chains(&end).collect::<Vec<_>>(), after(&plan, &live));
+        prop_assert_eq!(end, chains(&expected).collect::<Vec<_>>());
+        for (family, table, name, rules) in chains(&live) {
+            let deleted = plan.edits().filter(|(of, in_table, edit)| (*of, *in_table, edit.change.chain()) == (family, table, name)).filter(|(_, _, edit)| {
+                matches!(edit.change, plan::Change::DeleteAt { .. } | plan::Change::DeleteRule { .. })
+            });
+            let (deleted, counted) = (deleted.count(), kernel.counters(family, table, name.as_str()));
+            prop_assert!(counted.iter().filter(|(_, packets)| *packets == 1).count() + deleted >= rules.len(), "a counter of {name} is lost");
+        }
     }
+}
+
+/// Restore text that makes these tables.
+pub fn save_text(family: Family, tables: &BTreeMap<Table, TableRules>) -> String {
+    let mut text = String::new();
+    for (table, rules) in tables {
+        text.push_str(&format!("*{table}\n"));
+        for chain in rules.chains.keys().filter(|chain| !chain_name::is_builtin(family, *table, chain.as_str())) {
+            text.push_str(&format!(":{chain} {}\n", if family == Family::Bridge { "ACCEPT" } else { "-" }));
+        }
+        for (chain, rule) in rules.chains.iter().flat_map(|(chain, rules)| rules.rules.iter().map(move |rule| (chain, rule))) {
+            let LiveRule::Known(rule) = rule else { continue };
+            text.push_str(&format!("-A {chain} {}\n", plan::show::rule_words(family, rule)));
+        }
+        text.push_str("COMMIT\n");
+    }
+    text
 }
