@@ -16,5 +16,10 @@ mod rules;
 mod run_daemon;
 mod world;
 
+mod namespace;
+mod packet;
+mod plan_laws;
+mod plan_real;
 mod round_trip;
 mod strategy;
+mod system_tools;
