@@ -162,6 +162,11 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_file_says_the_defaults() {
+        assert_eq!(read(include_str!("../contrib/bridgeward.toml")), Ok(Config::default()));
+    }
+
+    #[test]
     fn every_key_is_read() {
         let text = r#"
             state = ["/srv/a", "/srv/b"]

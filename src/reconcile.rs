@@ -18,7 +18,7 @@ use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::desire::{self, Choices, Installed, Keeping};
 use crate::plan::script::{self, Script};
-use crate::plan::{self, Change, Desired, Edit, HookPlacement, Phase, Plan, PlanError, Scope};
+use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
 use crate::ruleset::{ChainId, Family, Observation, Observed};
 use crate::store::{Intent, Record, RecordedObject, Store, StoreFailure, Stored};
 use compute::Computed;
@@ -110,6 +110,12 @@ impl<K: Kernel> Reconciler<K> {
         Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new() }
     }
 
+    /// Changes what is ours and where hooks stand, from the next pass on.
+    pub fn choose(&mut self, scope: Scope, hooks: HookPlacement) {
+        self.scope = scope;
+        self.hooks = hooks;
+    }
+
     /// The record's directory.
     pub fn store(&self) -> &Store {
         &self.store
@@ -119,11 +125,11 @@ impl<K: Kernel> Reconciler<K> {
     ///
     /// # Errors
     /// When the record or a needed family cannot be read.
-    pub async fn preview(&mut self, computed: &Computed) -> Result<(Plan, Desired, Observed, Report), Failure> {
+    pub async fn preview(&mut self, computed: &Computed) -> Result<(Plan, Observed, Report), Failure> {
         let mut pass = self.begin(computed)?;
         let plan = self.plan(&mut pass).await?;
         self.settle_report(&mut pass);
-        Ok((plan, pass.desired, pass.observed, pass.report))
+        Ok((plan, pass.observed, pass.report))
     }
 
     /// One pass: afterwards the kernel holds what `computed` says, as far as its tools take it.
@@ -131,10 +137,32 @@ impl<K: Kernel> Reconciler<K> {
     /// # Errors
     /// When the host, and no object of the state, is at fault.
     pub async fn pass(&mut self, computed: &Computed) -> Result<Report, Failure> {
-        let started = Instant::now();
         let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
         self.forgive(computed);
-        let mut pass = self.begin(computed)?;
+        let pass = self.begin(computed)?;
+        Ok(self.finish(pass).await?.0)
+    }
+
+    /// Removes everything that the record or `computed` names; says which base chains that we made are still in use by others.
+    ///
+    /// # Errors
+    /// As [`Reconciler::pass`].
+    pub async fn purge(&mut self, computed: &Computed) -> Result<(Report, BTreeSet<ChainId>), Failure> {
+        let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
+        self.refused.clear();
+        self.stuck.clear();
+        let nothing = Computed::default();
+        let mut pass = self.begin(&nothing)?;
+        for (object, rules) in &computed.compiled.objects {
+            let known = || RecordedObject { rules: rules.clone(), source: None };
+            pass.record.objects.entry(object.clone()).or_insert_with(known);
+        }
+        self.finish(pass).await
+    }
+
+    /// Runs rounds until nothing is left to do; the report, and the base chains of ours that stay.
+    async fn finish(&mut self, mut pass: Pass<'_>) -> Result<(Report, BTreeSet<ChainId>), Failure> {
+        let started = Instant::now();
         let mut busy = 0;
         let mut committed = 0;
         let mut suspects: Vec<Suspects> = Vec::new();
@@ -170,7 +198,7 @@ impl<K: Kernel> Reconciler<K> {
         self.remember(&mut pass)?;
         self.settle_report(&mut pass);
         pass.report.took = started.elapsed();
-        Ok(pass.report)
+        Ok((pass.report, pass.record.made))
     }
 
     fn begin<'a>(&self, computed: &'a Computed) -> Result<Pass<'a>, Failure> {
@@ -202,7 +230,7 @@ impl<K: Kernel> Reconciler<K> {
     async fn plan(&self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
         pass.observed = self.kernel.observe(&Family::ALL).await;
         let plan = self.replan(pass, false)?;
-        let removes_base = edits(&plan).any(|(_, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
+        let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
         if removes_base && namespace::libvirt_daemon().is_some() {
             return self.replan(pass, true);
         }
@@ -272,7 +300,7 @@ impl<K: Kernel> Reconciler<K> {
 
     /// Writes down what is about to be installed, before it is.
     fn intend(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<(), Failure> {
-        let touched: BTreeSet<&Object> = edits(plan).filter_map(|(_, edit)| edit.object.as_ref()).collect();
+        let touched: BTreeSet<&Object> = plan.edits().filter_map(|(_, _, edit)| edit.object.as_ref()).collect();
         let objects = touched
             .into_iter()
             .filter_map(|object| Some((object.clone(), recorded(object, pass.desired.objects.get(object)?, pass.computed, &pass.record))))
@@ -345,20 +373,13 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     fn settle_report(&self, pass: &mut Pass<'_>) {
-        let computed = pass.computed;
-        let faults = computed.resolved.held.iter().chain(&computed.compiled.held).map(|held| Held {
-            object: held.object.clone(),
-            keeping: Keeping::Closed,
-            code: held.code.to_owned(),
-            message: held.message.clone(),
-            place: Some(computed.sources.position(held.span)),
-        });
-        for held in faults.chain(self.refused.values().map(|refusing| refusing.held.clone())) {
-            let keeping = pass.kept.get(&held.object).copied().unwrap_or(held.keeping);
-            pass.report.hold(Held { keeping, ..held });
+        pass.report.hold_faults(pass.computed, &pass.kept);
+        for refusing in self.refused.values() {
+            let keeping = pass.kept.get(&refusing.held.object).copied().unwrap_or(refusing.held.keeping);
+            pass.report.hold(Held { keeping, ..refusing.held.clone() });
         }
         pass.report.stuck.extend(self.stuck.values().map(|(_, stuck)| stuck.clone()));
-        pass.report.objects = computed.compiled.objects.len();
+        pass.report.objects = pass.computed.compiled.objects.len();
     }
 }
 
@@ -390,17 +411,10 @@ fn recorded(object: &Object, rules: &ObjectRules, computed: &Computed, record: &
     RecordedObject { rules: rules.clone(), source }
 }
 
-fn edits(plan: &Plan) -> impl Iterator<Item = ((Family, crate::ruleset::Table), &Edit)> {
-    plan.phases
-        .iter()
-        .flat_map(|phase| &phase.families)
-        .flat_map(|(family, tables)| tables.iter().flat_map(|table| table.edits.iter().map(|edit| ((*family, table.table), edit))))
-}
-
 fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {
-    edits(plan)
-        .filter(|(_, edit)| edit.object.is_none())
-        .filter_map(|((family, table), edit)| match &edit.change {
+    plan.edits()
+        .filter(|(_, _, edit)| edit.object.is_none())
+        .filter_map(|(family, table, edit)| match &edit.change {
             Change::NewChain(chain) => Some(ChainId { family, table, chain: chain.clone() }),
             _ => None,
         })
@@ -409,12 +423,12 @@ fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {
 
 /// The edits of `now` that the plan before, committed since, had already made.
 fn repeated(before: &Plan, now: &Plan) -> Option<BTreeMap<Option<Object>, Stuck>> {
-    let made: Vec<_> = edits(before).map(|(table, edit)| (table, &edit.change)).collect();
-    let again: BTreeMap<Option<Object>, Stuck> = edits(now)
-        .filter(|(table, edit)| {
-            matches!(edit.change, Change::Insert { .. } | Change::NewChain(_)) && made.contains(&(*table, &edit.change))
-        })
-        .map(|((family, table), edit)| (edit.object.clone(), report::stuck(family, table, edit)))
+    let made: Vec<_> = before.edits().map(|(family, table, edit)| (family, table, &edit.change)).collect();
+    let again: BTreeMap<Option<Object>, Stuck> = now
+        .edits()
+        .filter(|(_, _, edit)| matches!(edit.change, Change::Insert { .. } | Change::NewChain(_)))
+        .filter(|(family, table, edit)| made.contains(&(*family, *table, &edit.change)))
+        .map(|(family, table, edit)| (edit.object.clone(), report::stuck(family, table, edit)))
         .collect();
     (!again.is_empty()).then_some(again)
 }

@@ -172,7 +172,7 @@ pub(crate) fn with_suggestion<'n>(diagnostic: Diagnostic, wrong: &str, known: im
 }
 
 /// The known name with the fewest edits from `wrong`, if a third of its letters or fewer differ; the first of equals.
-fn nearest<'n>(wrong: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(wrong: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     // Longer words are no typing errors; the bound keeps hostile names from costing time.
     if wrong.len() > 40 {
         return None;

@@ -105,7 +105,7 @@ fn keep(object: &Object, refusal: Option<Refused>, installed: &Installed, observ
         Object::Interface(device) => {
             let key = Key::Guest(device.clone());
             let installed_by_us = installed.keys.contains(&key);
-            if !installed_by_us && ownership::lives(observed, &key) {
+            if !installed_by_us && ownership::lives(observed, device) {
                 desired.frozen.insert(key);
                 return Keeping::Live;
             }

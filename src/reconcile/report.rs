@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use crate::model::Object;
 use crate::plan::desire::Keeping;
+use crate::plan::show::rule_words;
 use crate::plan::{Change, Edit, Phase, Remark};
-use crate::ruleset::{Family, Table, words};
+use crate::reconcile::compute::Computed;
+use crate::ruleset::{Family, LiveRule, Table};
 use crate::source::Position;
 
 /// The outcome of a pass that came to its end.
@@ -15,6 +17,8 @@ use crate::source::Position;
 pub struct Report {
     /// Edits committed, per table.
     pub edits: BTreeMap<(Family, Table), Count>,
+    /// Every rule that was inserted or deleted, one line each: `+ iptables filter -A CHAIN RULE`.
+    pub changed: Vec<String>,
     /// Sound objects of the state.
     pub objects: usize,
     /// Objects that are not as their files say, by object.
@@ -84,13 +88,37 @@ impl Report {
             for table in tables {
                 let count = self.edits.entry((*family, table.table)).or_default();
                 for edit in &table.edits {
-                    match edit.change {
-                        Change::Insert { .. } => count.inserted += 1,
-                        Change::DeleteAt { .. } | Change::DeleteRule { .. } => count.deleted += 1,
-                        Change::NewChain(_) | Change::DeleteChain(_) => {}
-                    }
+                    let (sign, chain, rule) = match &edit.change {
+                        Change::Insert { chain, rule, .. } => {
+                            count.inserted += 1;
+                            ('+', chain, rule_words(*family, rule))
+                        }
+                        Change::DeleteRule { chain, rule } => {
+                            count.deleted += 1;
+                            ('-', chain, rule_words(*family, rule))
+                        }
+                        Change::DeleteAt { chain, rule, .. } => {
+                            count.deleted += 1;
+                            ('-', chain, live_words(*family, rule))
+                        }
+                        Change::NewChain(_) | Change::DeleteChain(_) | Change::SetPolicy { .. } => continue,
+                    };
+                    self.changed.push(format!("{sign} {family} {} -A {chain} {rule}", table.table));
                 }
             }
+        }
+    }
+
+    /// Adds every object that a fault in the files holds.
+    pub fn hold_faults(&mut self, computed: &Computed, kept: &BTreeMap<Object, Keeping>) {
+        for held in computed.resolved.held.iter().chain(&computed.compiled.held) {
+            self.hold(Held {
+                object: held.object.clone(),
+                keeping: kept.get(&held.object).copied().unwrap_or(Keeping::Closed),
+                code: held.code.to_owned(),
+                message: held.message.clone(),
+                place: Some(computed.sources.position(held.span)),
+            });
         }
     }
 
@@ -127,15 +155,16 @@ impl Report {
 
 /// Names the rule or chain of an edit that does not stay.
 pub(super) fn stuck(family: Family, table: Table, edit: &Edit) -> Stuck {
-    let (chain, rule) = match &edit.change {
-        Change::Insert { chain, rule, .. } => {
-            let mut text = String::new();
-            words::rule(family, rule, &mut text);
-            (chain, text)
-        }
-        Change::NewChain(chain) | Change::DeleteAt { chain, .. } | Change::DeleteRule { chain, .. } | Change::DeleteChain(chain) => {
-            (chain, String::new())
-        }
+    let rule = match &edit.change {
+        Change::Insert { rule, .. } => rule_words(family, rule),
+        _ => String::new(),
     };
-    Stuck { family, table, chain: chain.to_string(), rule }
+    Stuck { family, table, chain: edit.change.chain().to_string(), rule }
+}
+
+fn live_words(family: Family, rule: &LiveRule) -> String {
+    match rule {
+        LiveRule::Known(rule) => rule_words(family, rule),
+        LiveRule::Unknown(text) => text.to_string(),
+    }
 }
