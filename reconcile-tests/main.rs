@@ -11,9 +11,11 @@ mod foreign;
 mod invalid;
 mod kill;
 mod libvirt_beside;
+mod namespace;
 mod refusals;
 mod rules;
 mod run_daemon;
+mod system_tools;
 mod world;
 
 mod namespace;
