@@ -13,4 +13,5 @@ mod libvirt_beside;
 mod refusals;
 mod rules;
 mod run_daemon;
+mod schemas;
 mod world;
