@@ -8,6 +8,7 @@ mod conformance;
 mod demo;
 mod fixture;
 mod foreign;
+mod invalid;
 mod kill;
 mod libvirt_beside;
 mod refusals;

@@ -317,3 +317,17 @@ pub enum SetDirection {
     /// `dst`
     Destination,
 }
+
+impl States {
+    /// Every state of either set.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            new: self.new || other.new,
+            established: self.established || other.established,
+            related: self.related || other.related,
+            invalid: self.invalid || other.invalid,
+            none: self.none || other.none,
+        }
+    }
+}
