@@ -16,6 +16,7 @@ mod refusals;
 mod rules;
 mod run_daemon;
 mod system_tools;
+mod schemas;
 mod world;
 
 mod namespace;
