@@ -69,7 +69,7 @@ fn ebtables_nft_says_back_what_it_was_given() {
     assert_tool("ebtables-nft", Family::Bridge);
 }
 
-/// The words hold numbers only, so a host without these files reads them alike; what it prints then are numbers too.
+/// The words hold numbers, and names that are built into the tools, so a host without these files reads them alike.
 #[test]
 fn the_tools_need_no_files_of_names() {
     for (tool, family) in [("iptables-nft", Family::Ipv4), ("ip6tables-legacy", Family::Ipv6), ("ebtables-nft", Family::Bridge)] {

@@ -1,8 +1,9 @@
 //! Typed rules out, in the words that `*-restore` reads; the only place where a rule becomes text.
 //!
 //! Ethernet types and ICMP types are written as numbers, and of IP protocols only those by name that the tools know by heart, so the words
-//! mean the same on a host without `/etc/protocols` or `/etc/ethertypes`. Nothing that a value contains can end its word, its line or start an option: free text stands in double quotes with
-//! `"` and `\` escaped, and a line break or NUL, which no rule in normal form has, becomes a blank.
+//! mean the same on a host without `/etc/protocols` or `/etc/ethertypes`. Nothing that a value contains can end its word, its line or start
+//! an option: free text stands in double quotes with `"` and `\` escaped, and a line break or NUL, which no rule in normal form has, becomes
+//! a blank.
 
 mod bridge;
 mod ip;
@@ -102,7 +103,7 @@ mod tests {
         ];
         let mut out = String::new();
         rule(Family::Ipv6, &Rule::Ip(unchecked), &mut out);
-        let expected = "-p 6 -m physdev ! --physdev-is-bridged -m tcp ! --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE --tcp-option 5 \
+        let expected = "-p tcp -m physdev ! --physdev-is-bridged -m tcp ! --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE --tcp-option 5 \
                         -m conntrack --ctdir REPLY -j ACCEPT";
         assert_eq!(out, expected);
     }

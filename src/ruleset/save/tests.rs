@@ -205,17 +205,17 @@ fn several_listed_tables_are_kept_apart() {
 #[test]
 fn iptables_rules_are_read_as_printed() {
     let cases = [
-        ("-s 10.0.0.0/24 -p tcp -m tcp --dport 53 -j ACCEPT", "-s 10.0.0.0/24 -p 6 -m tcp --dport 53 -j ACCEPT"),
+        ("-s 10.0.0.0/24 -p tcp -m tcp --dport 53 -j ACCEPT", "-s 10.0.0.0/24 -p tcp -m tcp --dport 53 -j ACCEPT"),
         ("-p ipencap -j ACCEPT", "-p 4 -j ACCEPT"),
         ("-p ipv4 -j ACCEPT", "-p 4 -j ACCEPT"),
         (
-            "-m iprange --src-range 1.2.3.4-1.2.3.4 -m iprange ! --dst-range 9.9.9.9-9.9.9.10 -j DROP",
             "-m iprange --src-range 1.2.3.4-1.2.3.4 ! --dst-range 9.9.9.9-9.9.9.10 -j DROP",
+            "-m iprange --src-range 1.2.3.4-1.2.3.4 -m iprange ! --dst-range 9.9.9.9-9.9.9.10 -j DROP",
         ),
         ("-m dscp --dscp 0x2e -j DROP", "-m dscp --dscp 46 -j DROP"),
         (
-            "-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctdir ORIGINAL -j RETURN",
             "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir ORIGINAL -j RETURN",
+            "-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctdir ORIGINAL -j RETURN",
         ),
         ("-m set --match-set a b src,dst -j DROP", "-m set --match-set \"a b\" src,dst -j DROP"),
         ("-m set ! --match-set src src src -j DROP", "-m set ! --match-set \"src src\" src -j DROP"),
@@ -229,9 +229,9 @@ fn iptables_rules_are_read_as_printed() {
         ),
         ("-m comment --comment -j -j DROP", "-m comment --comment -j -j DROP"),
         ("-m comment --comment \"a b\\'c\\\"d\\\\e$;--x é\" -j DROP", "-m comment --comment \"a b'c\\\"d\\\\e$;--x é\" -j DROP"),
-        ("-p icmp -m icmp ! --icmp-type any -j DROP", "-p 1 -m icmp ! --icmp-type any -j DROP"),
-        ("-p udp -m udp -j MASQUERADE --to-ports 5", "-p 17 -m udp -j MASQUERADE --to-ports 5"),
-        ("-p udp -j SNAT --to-source 1.2.3.4-1.2.3.9:5-6", "-p 17 -j SNAT --to-source 1.2.3.4-1.2.3.9:5-6"),
+        ("-p icmp -m icmp ! --icmp-type any -j DROP", "-p icmp -m icmp ! --icmp-type any -j DROP"),
+        ("-p udp -m udp -j MASQUERADE --to-ports 5", "-p udp -m udp -j MASQUERADE --to-ports 5"),
+        ("-p udp -j SNAT --to-source 1.2.3.4-1.2.3.9:5-6", "-p udp -j SNAT --to-source 1.2.3.4-1.2.3.9:5-6"),
         (
             "-m physdev --physdev-out vnet0 --physdev-is-bridged -g FO-vnet0",
             "-m physdev --physdev-out vnet0 --physdev-is-bridged -g FO-vnet0",
@@ -282,7 +282,7 @@ fn ebtables_rules_are_read_as_printed() {
         ("-p ! LLDP -i ! vnet0 -j ACCEPT", "-i ! vnet0 -p ! 0x88cc -j ACCEPT"),
         (
             "-p IPv4 --ip-tos ! 0x1C --ip-proto tcp --ip-sport 1:65535 -j DROP",
-            "-p 0x0800 --ip-tos ! 0x1c --ip-proto 6 --ip-sport 1:65535 -j DROP",
+            "-p 0x0800 --ip-tos ! 0x1c --ip-proto tcp --ip-sport 1:65535 -j DROP",
         ),
         ("-p 802_1Q --vlan-id ! 10 --vlan-encap 88A8 -j DROP", "-p 0x8100 --vlan-id ! 10 --vlan-encap 0x88a8 -j DROP"),
         (
@@ -291,10 +291,13 @@ fn ebtables_rules_are_read_as_printed() {
         ),
         ("-s Unicast -d ! Multicast -j DROP", "-s 00:00:00:00:00:00/01:00:00:00:00:00 -d ! 01:00:00:00:00:00/01:00:00:00:00:00 -j DROP"),
         ("-s Broadcast -d BGA -j DROP", "-s ff:ff:ff:ff:ff:ff -d 01:80:c2:00:00:00 -j DROP"),
-        ("-p IPv6 --ip6-proto ipv6-icmp --ip6-icmp-type ! no-route -j DROP", "-p 0x86dd --ip6-proto 58 --ip6-icmp-type ! 1:1/0:0 -j DROP"),
+        (
+            "-p IPv6 --ip6-proto ipv6-icmp --ip6-icmp-type ! no-route -j DROP",
+            "-p 0x86dd --ip6-proto ipv6-icmp --ip6-icmp-type ! 1:1/0:0 -j DROP",
+        ),
         (
             "-p IPv6 --ip6-proto ipv6-icmp --ip6-icmp-type echo-request -j DROP",
-            "-p 0x86dd --ip6-proto 58 --ip6-icmp-type 128:128/0:255 -j DROP",
+            "-p 0x86dd --ip6-proto ipv6-icmp --ip6-icmp-type 128:128/0:255 -j DROP",
         ),
         (
             "-d BGA --stp-type tcn --stp-flags topology-change-ack --stp-root-prio 1:2 -j DROP",
