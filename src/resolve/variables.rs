@@ -17,8 +17,9 @@ use crate::model::attribute::AttributeSpec;
 use crate::model::filter::{Access, AttributeName, Chain, Element, Literal, Parameter, Rule, Value};
 use crate::source::Span;
 
-/// How many list elements a guest's tree may look at, all rules together; a bound on time, not on what can be meant.
-const STEP_LIMIT: u64 = 10_000_000;
+/// How many list elements a guest's rules may look at, all together: a bound on time, where long lists of one repeated value
+/// make few rules but much work. Without repetitions [`RULE_LIMIT`] is reached first.
+const STEP_LIMIT: u64 = 2_000_000;
 
 /// How many faults of one guest are shown.
 const FAULT_LIMIT: usize = 64;
@@ -347,7 +348,7 @@ fn uneven(iterator: &Iteration<'_>, short: (usize, &[Item]), long: (usize, &[Ite
     let count = |(at, list): (usize, &[Item])| format!("`{}` has {}", iterator.uses[at].access.name, list.len());
     let message = format!("lists that are walked together differ in length: {}, {}", count(long), count(short));
     let name = &iterator.uses[short.0].access.name;
-    Diagnostic::error("uneven-lists", message, iterator.uses[short.0].span, format!("expected a list of {}", long.1.len()))
+    Diagnostic::error("uneven-lists", message, iterator.uses[short.0].span, format!("expected {} elements, or one", long.1.len()))
         .also(iterator.uses[long.0].span, "walked together with this one")
         .help(format!("give `{name}` an iterator of its own, `${name}[@1]`, or name one element, `${name}[0]`"))
 }
