@@ -24,8 +24,9 @@ pub(super) const DEPTH_LIMIT: u32 = 64;
 /// How many rules a guest may have; `clean-traffic` has 17. Far beyond, no tool would load them in useful time.
 pub(super) const RULE_LIMIT: u64 = 65_536;
 
-/// How many missing filters get a suggestion: comparing names costs time, which hostile files must not command.
+/// How many missing filters get a suggestion, and from how many names: comparing costs time, which hostile files must not command.
 const SUGGESTION_LIMIT: u32 = 32;
+const SUGGESTION_NAMES: usize = 10_000;
 
 /// All filters by name, with what is wrong with them.
 #[derive(Debug)]
@@ -301,7 +302,7 @@ impl<'a> Library<'a> {
             if at == left_out.end && !left_out.is_empty() {
                 way += "... -> ";
             }
-            way += &format!("`{}` -> ", filter(at).name.value);
+            way.extend(["`", &*filter(at).name.value, "` -> "]);
         }
         let message = format!("filter `{0}` includes itself: {way}`{0}`", filter(0).name.value);
         let fault = Diagnostic::error(LOOP, message, closing, "this closes the loop").help("remove one of the references");
@@ -320,7 +321,7 @@ impl<'a> Library<'a> {
         );
         let Some(left) = self.suggestions_left.get().checked_sub(1) else { return fault };
         self.suggestions_left.set(left);
-        with_suggestion(fault, wanted, self.names.keys().copied())
+        with_suggestion(fault, wanted, self.names.keys().copied().take(SUGGESTION_NAMES))
     }
 }
 
