@@ -1,11 +1,11 @@
 //! The text of a variable to the typed value of an attribute.
 //!
 //! libvirt pastes a variable's text into the command of the tool, so what it means is what the tool reads at that place, not what
-//! the XML would mean if it stood there: `10` after `-p` of ebtables is 0x10. [`read`] follows the tools (iptables, ip6tables
+//! the XML would mean if it stood there: `800` after `-p` of ebtables is 0x800. [`read`] follows the tools (iptables, ip6tables
 //! and ebtables 1.8.9, tried one option at a time), and refuses what they refuse. In `fixed` quirks it also refuses what a
 //! literal of the same attribute could not mean, and what the two would read differently. Names that the tools look
 //! up in the system's databases (hosts, services, most protocols) are refused in both: the same files must mean the same rules on every host.
-//! So are numbers that a tool would cut to fit.
+//! So are numbers that a tool would cut to fit, but for `--vlan-encap`, where libvirt's own literals depend on it (row 8 of nwfilter.md section 8).
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
