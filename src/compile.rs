@@ -1,25 +1,32 @@
 //! Policy to rules, in libvirt's layout: every network and guest into its own chains and its blocks in the shared ones.
 //!
-//! [`network`] follows networks.md section 3, [`bridge_filter`] and [`ip_filter`] nwfilter.md sections 2 to 4, [`hooks`] makes what
-//! all of them hang on. Objects are compiled one by one and know nothing of each other, so that one can be held, closed or
-//! taken from the record in place of its fresh rules.
+//! [`network`] follows networks.md section 3, [`bridge_filter`] and [`ip_filter`] nwfilter.md sections 2 to 4, [`learning`] its
+//! section 5, [`hooks`] makes what all of them hang on. Objects are compiled one by one and know nothing of each other, so that one
+//! can be held, closed or taken from the record in place of its fresh rules. A rule that some tool would refuse never leaves this
+//! module: its guest is held, with a diagnostic at the attribute.
 
 pub mod bridge_filter;
 pub mod hooks;
 pub mod ip_filter;
+pub mod learning;
 pub mod network;
+mod value;
 
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(test)]
+mod example;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ipnet::IpNet;
 
 use crate::addr::DeviceName;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Object, Quirks};
-use crate::resolve::{Held, Resolved};
-use crate::ruleset::ChainId;
-use crate::ruleset::rule::Rule;
+use crate::resolve::{GuestPolicy, Held, PolicyRule, Resolved, Treatment};
+use crate::ruleset::rule::{BridgeRule, IpRule, Rule};
+use crate::ruleset::{ChainId, Family, normal};
 use crate::source::Span;
+use value::Fault;
 
 /// The rules of every object, by object.
 #[derive(Debug, Clone, Default)]
@@ -28,7 +35,7 @@ pub struct Compiled {
     pub objects: BTreeMap<Object, ObjectRules>,
     /// Objects that cannot be compiled, beside those that could not be resolved.
     pub held: Vec<Held>,
-    /// What was found on the way.
+    /// What was found on the way, each fault once per place however many guests it concerns.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -65,12 +72,139 @@ pub struct PlacedRule {
 
 /// Compiles every object of the policy.
 pub fn compile(resolved: &Resolved, quirks: Quirks) -> Compiled {
-    let _ = (resolved, quirks);
-    Compiled::default()
+    let mut compiled = Compiled::default();
+    for policy in &resolved.networks {
+        compiled.objects.insert(Object::Network(policy.name.to_string()), network::compile(policy));
+    }
+    let mut remarks = Remarks::default();
+    for guest in &resolved.guests {
+        let object = Object::Interface(guest.device.clone());
+        let rules = compile_guest(guest, quirks, &mut remarks).and_then(|rules| refuse_clash(guest, rules, &compiled, &mut remarks));
+        match rules {
+            Ok(rules) => {
+                compiled.objects.insert(object, rules);
+            }
+            Err(fault) => compiled.held.push(hold(object, fault.diagnostic())),
+        }
+    }
+    compiled.diagnostics = remarks.diagnostics;
+    compiled
 }
 
 /// A guest that may neither send nor receive: `-j DROP` alone in both of its ebtables root chains.
 pub fn closed(device: &DeviceName) -> ObjectRules {
-    let _ = device;
-    ObjectRules::default()
+    let mut rules = ObjectRules::for_guest(device);
+    bridge_filter::close(device, &mut rules);
+    rules
+}
+
+fn hold(object: Object, fault: &Diagnostic) -> Held {
+    Held { object, span: fault.span(), code: fault.code, message: fault.message.clone() }
+}
+
+/// The rules of one guest; all its faults go to `remarks`, the first one is the answer.
+fn compile_guest(guest: &GuestPolicy, quirks: Quirks, remarks: &mut Remarks) -> Result<ObjectRules, Fault> {
+    let rules = match &guest.treatment {
+        Treatment::Learning(how) => return Ok(learning::compile(guest, how, quirks)),
+        Treatment::Filtered(rules) => rules,
+    };
+    let mut draft = Draft { guest, quirks, rules: ObjectRules::for_guest(&guest.device), first_fault: None, remarks };
+    let sorted = sort(rules);
+    bridge_filter::compile(&mut draft, rules, &sorted);
+    ip_filter::compile(&mut draft, &sorted);
+    match draft.first_fault {
+        Some(fault) => Err(fault),
+        None => Ok(draft.rules),
+    }
+}
+
+/// The order of nwfilter.md 3.3 step 2: the rules of root chains first, then by priority; equals keep collection order.
+fn sort(rules: &[PolicyRule]) -> Vec<&PolicyRule> {
+    let mut sorted: Vec<_> = rules.iter().collect();
+    sorted.sort_by_key(|rule| (!is_root(rule), rule.priority));
+    sorted
+}
+
+/// Whether the rule's filter has no chain of its own.
+fn is_root(rule: &PolicyRule) -> bool {
+    &*rule.chain.name == "root"
+}
+
+/// Refuses a guest that wants a chain that an earlier guest has.
+///
+/// Only sub-chains can clash, and only those of devices of which one continues the other after a dash: `I-a-arp-mac` is chain `arp-mac` of
+/// `a` and chain `mac` of `a-arp`.
+fn refuse_clash(guest: &GuestPolicy, rules: ObjectRules, compiled: &Compiled, remarks: &mut Remarks) -> Result<ObjectRules, Fault> {
+    let name = guest.device.as_str();
+    for (dash, _) in name.match_indices('-') {
+        let Some(other) = DeviceName::new(&name[..dash]) else { continue };
+        let Some(taken) = compiled.objects.get(&Object::Interface(other.clone())) else { continue };
+        let Some(id) = rules.chains.keys().find(|id| taken.chains.contains_key(id)) else { continue };
+        let message = format!("interfaces `{other}` and `{name}` both need the chain `{}`", id.chain);
+        let diagnostic = Diagnostic::error("chain-name-clash", message, guest.place, "this interface comes second")
+            .help("rename one of the two devices, or one of the filter chains");
+        remarks.refuse(&diagnostic);
+        return Err(Fault::new(diagnostic));
+    }
+    Ok(rules)
+}
+
+/// One guest's rules while they are being made.
+struct Draft<'a> {
+    guest: &'a GuestPolicy,
+    quirks: Quirks,
+    rules: ObjectRules,
+    first_fault: Option<Fault>,
+    remarks: &'a mut Remarks,
+}
+
+impl Draft<'_> {
+    /// Notes a fault: the guest will be held.
+    fn refuse(&mut self, fault: Fault) {
+        self.remarks.refuse(fault.diagnostic());
+        self.first_fault.get_or_insert(fault);
+    }
+
+    /// Says something about a rule that is made all the same.
+    fn remark(&mut self, code: &'static str, span: Span, make: impl FnOnce() -> Diagnostic) {
+        self.remarks.add(code, span, make);
+    }
+}
+
+/// What there is to say, once per code and place: thousands of guests share one filter.
+#[derive(Default)]
+struct Remarks {
+    diagnostics: Vec<Diagnostic>,
+    said: HashSet<(&'static str, Span)>,
+}
+
+impl Remarks {
+    fn add(&mut self, code: &'static str, span: Span, make: impl FnOnce() -> Diagnostic) {
+        if self.said.insert((code, span)) {
+            self.diagnostics.push(make());
+        }
+    }
+
+    fn refuse(&mut self, fault: &Diagnostic) {
+        self.add(fault.code, fault.span(), || fault.clone());
+    }
+}
+
+impl ObjectRules {
+    /// No rules yet, known by the guest's device.
+    fn for_guest(device: &DeviceName) -> Self {
+        Self { keys: BTreeSet::from([Key::Guest(device.clone())]), ..Self::default() }
+    }
+}
+
+impl PlacedRule {
+    /// A rule of ebtables, brought into normal form.
+    fn bridge(rule: BridgeRule, place: Option<Span>) -> Self {
+        Self { rule: Rule::Bridge(normal::bridge_rule(rule)), place }
+    }
+
+    /// A rule of iptables or ip6tables, brought into normal form.
+    fn ip(family: Family, rule: IpRule, place: Option<Span>) -> Self {
+        Self { rule: Rule::Ip(normal::ip_rule(family, rule)), place }
+    }
 }

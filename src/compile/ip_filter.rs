@@ -1,1 +1,252 @@
-//! The layer-3 rules of a guest into iptables and ip6tables chains.
+//! The layer-3 rules of a guest into chains of iptables' and ip6tables' filter tables (nwfilter.md 2.6 to 2.8, 3.2, 3.3).
+//!
+//! In each family that it has rules in, a guest has three chains: FI (what it sends, forwarded), FO (what it is sent) and HI (what it
+//! sends to the host itself, always a copy of FI). [`condition`] turns a rule's conditions into matches; this file decides which
+//! instances of a rule there are and which connection states each of them takes.
+
+mod condition;
+
+use super::value::{Facing, Fault};
+use super::{Draft, PlacedRule};
+use crate::addr::DeviceName;
+use crate::diagnostic::Diagnostic;
+use crate::model::Quirks;
+use crate::model::filter::{Action, AttributeName as Name, Direction, Layer, Literal, Protocol, States};
+use crate::resolve::{Condition, PolicyRule};
+use crate::ruleset::chain_name::{self, Path, Side};
+use crate::ruleset::rule::{ConnectionDirection, ConnectionStates, Invertible, IpMatch, IpRule, IpTarget};
+use crate::ruleset::{ChainId, ChainName, Family, Table};
+
+/// Compiles the layer-3 rules, given in the order of nwfilter.md 3.3 step 2.
+pub(super) fn compile(draft: &mut Draft, sorted: &[&PolicyRule]) {
+    compile_family(draft, Layer::Ipv4, Family::Ipv4, sorted);
+    compile_family(draft, Layer::Ipv6, Family::Ipv6, sorted);
+}
+
+/// One family's chains: all three, even if some stay empty, where it has a rule; nothing where it has none.
+fn compile_family(draft: &mut Draft, layer: Layer, family: Family, sorted: &[&PolicyRule]) {
+    let (mut from_guest, mut to_guest) = (Vec::new(), Vec::new());
+    let mut judged = false;
+    for &rule in sorted.iter().filter(|rule| rule.protocol.layer() == layer) {
+        judged = true;
+        remark(draft, rule);
+        for &direction in directions(rule, draft.quirks) {
+            let instances = Instances { rule, direction, quirks: draft.quirks };
+            let place = |made| PlacedRule::ip(family, made, Some(rule.place));
+            match instances.make(Side::FromGuest).and_then(|from| Ok((from, instances.make(Side::ToGuest)?))) {
+                Ok((from, to)) => {
+                    from_guest.extend(from.map(place));
+                    to_guest.extend(to.map(place));
+                }
+                Err(fault) => draft.refuse(fault),
+            }
+        }
+    }
+    if judged {
+        add_chains(draft, family, from_guest, to_guest);
+    }
+}
+
+/// The guest's own chains and the rules in libvirt's base chains that lead to them.
+fn add_chains(draft: &mut Draft, family: Family, from_guest: Vec<PlacedRule>, to_guest: Vec<PlacedRule>) {
+    let (device, place) = (&draft.guest.device, Some(draft.guest.place));
+    let id = |chain| ChainId { family, table: Table::Filter, chain };
+    let [from, to, to_host] = [Path::FromGuest, Path::ToGuest, Path::ToHost].map(|path| chain_name::ip_chain(path, device));
+    for (base, link) in [
+        (chain_name::GUEST_IN, from_device(device, IpTarget::Goto(from.clone()))),
+        (chain_name::GUEST_OUT, to_device(device, IpTarget::Goto(to.clone()))),
+        (chain_name::GUEST_HOST_IN, from_device(device, IpTarget::Goto(to_host.clone()))),
+        (chain_name::GUEST_IN_POST, from_device(device, IpTarget::Accept)),
+    ] {
+        draft.rules.shared.insert(id(ChainName::new(base)), vec![PlacedRule::ip(family, link, place)]);
+    }
+    draft.rules.chains.insert(id(to_host), from_guest.clone());
+    draft.rules.chains.insert(id(from), from_guest);
+    draft.rules.chains.insert(id(to), to_guest);
+}
+
+/// `-m physdev --physdev-in IF -g CHAIN`, or `-j ACCEPT`
+fn from_device(device: &DeviceName, target: IpTarget) -> IpRule {
+    IpRule { matches: vec![IpMatch::PhysdevIn(Invertible::is(device.clone()))], ..IpRule::new(target) }
+}
+
+/// `-m physdev --physdev-is-bridged --physdev-out IF -g CHAIN`
+fn to_device(device: &DeviceName, target: IpTarget) -> IpRule {
+    let matches = vec![IpMatch::PhysdevOut(Invertible::is(device.clone())), IpMatch::PhysdevIsBridged(Invertible::is(()))];
+    IpRule { matches, ..IpRule::new(target) }
+}
+
+/// The directions that a rule is compiled for, one after the other.
+///
+/// A rule with an ICMP type has no instance that is reversed, so libvirt makes none at all of an `inout` one (row 5). `fixed` makes of it the
+/// rule for `out` and the rule for `in`.
+fn directions(rule: &PolicyRule, quirks: Quirks) -> &'static [Direction] {
+    match rule.direction {
+        Direction::In => &[Direction::In],
+        Direction::Out => &[Direction::Out],
+        Direction::InOut if icmp_type(rule).is_none() => &[Direction::InOut],
+        Direction::InOut => match quirks {
+            Quirks::Fixed => &[Direction::Out, Direction::In],
+            Quirks::Libvirt => &[],
+        },
+    }
+}
+
+/// The instances of one rule in one direction.
+struct Instances<'a> {
+    rule: &'a PolicyRule,
+    direction: Direction,
+    quirks: Quirks,
+}
+
+impl Instances<'_> {
+    /// The rule for one side; `None` where there is none (nwfilter.md 2.7 and 2.8).
+    fn make(&self, side: Side) -> Result<Option<IpRule>, Fault> {
+        let facing = self.facing(side);
+        let reversed = facing == Facing::Reversed;
+        // Checked even for an instance that is left out, so that a fault does not depend on the direction.
+        let made = condition::compile(self.rule, facing, self.target(side)?, self.quirks)?;
+        let left_out = match side {
+            Side::FromGuest => self.explicit_states().is_some() && self.direction == Direction::In,
+            Side::ToGuest => self.explicit_states().is_some() && self.direction == Direction::Out,
+        };
+        if left_out
+            || reversed && (connection_limit(self.rule).is_some() || icmp_type(self.rule).is_some() || self.only_names_sender(&made))
+        {
+            return Ok(None);
+        }
+        let mut made = made;
+        made.matches.extend(self.states(side).map(|states| IpMatch::ConnectionState(Invertible::is(states))));
+        made.matches.extend(self.conversation(side).map(IpMatch::ConnectionDirection));
+        Ok(Some(made))
+    }
+
+    /// FI and HI face as written for `out` rules only, FO reversed for them only.
+    fn facing(&self, side: Side) -> Facing {
+        match (side, self.direction) {
+            (Side::FromGuest, Direction::Out) | (Side::ToGuest, Direction::In | Direction::InOut) => Facing::AsWritten,
+            (Side::FromGuest, Direction::In | Direction::InOut) | (Side::ToGuest, Direction::Out) => Facing::Reversed,
+        }
+    }
+
+    /// An accepted packet of the guest's goes on to the chains of whoever receives it; one to the guest is done.
+    fn target(&self, side: Side) -> Result<IpTarget, Fault> {
+        Ok(match (self.rule.action, side) {
+            (Action::Accept, Side::ToGuest) => IpTarget::Accept,
+            (Action::Accept, Side::FromGuest) | (Action::Return, _) => IpTarget::Return,
+            (Action::Drop, _) => IpTarget::Drop,
+            (Action::Reject, _) => IpTarget::Reject,
+            (Action::Continue, _) => return Err(refuse_continue(self.rule)),
+        })
+    }
+
+    /// Whether a reversed instance would have nothing left of the rule, whose source Ethernet address cannot be reversed; states, sets and
+    /// comments do not count.
+    fn only_names_sender(&self, made: &IpRule) -> bool {
+        let counts = |made: &IpMatch| !matches!(made, IpMatch::Set(_) | IpMatch::ConnectionLimit(_) | IpMatch::Comment(_));
+        self.rule.condition(Name::SrcMacAddr).is_some()
+            && made.source.is_none()
+            && made.destination.is_none()
+            && !made.matches.iter().any(counts)
+    }
+
+    /// `state`, where it counts: then it alone decides which instances there are and what they match (mode B).
+    fn explicit_states(&self) -> Option<States> {
+        states(self.rule).filter(|_| self.rule.state_match).map(|(states, _)| states)
+    }
+
+    /// `-m conntrack --ctstate ..`
+    fn states(&self, side: Side) -> Option<ConnectionStates> {
+        let accept = self.rule.action == Action::Accept;
+        if accept && connection_limit(self.rule).is_some() {
+            return None;
+        }
+        if let Some(States { invalid, new, related, established, none }) = self.explicit_states() {
+            return (!none).then(|| ConnectionStates { invalid, new, related, established, ..ConnectionStates::default() });
+        }
+        let stateful = accept && self.rule.state_match;
+        Some(match (stateful, self.opens(side)?) {
+            (false, _) => return None,
+            (true, Opens::Conversation) => ConnectionStates { new: true, established: true, ..ConnectionStates::default() },
+            (true, Opens::Nothing) => ConnectionStates { established: true, ..ConnectionStates::default() },
+        })
+    }
+
+    /// `-m conntrack --ctdir ..`; not beside an ICMP type, where it would be wrong for errors.
+    fn conversation(&self, side: Side) -> Option<ConnectionDirection> {
+        if self.explicit_states().is_some() || icmp_type(self.rule).is_some() {
+            return None;
+        }
+        self.states(side)?;
+        Some(match self.opens(side)? {
+            Opens::Conversation => ConnectionDirection::Original,
+            Opens::Nothing => ConnectionDirection::Reply,
+        })
+    }
+
+    /// Which part of a conversation a side carries; `None` for both parts.
+    fn opens(&self, side: Side) -> Option<Opens> {
+        match (self.direction, side) {
+            (Direction::InOut, _) => None,
+            (Direction::Out, Side::FromGuest) | (Direction::In, Side::ToGuest) => Some(Opens::Conversation),
+            (Direction::Out, Side::ToGuest) | (Direction::In, Side::FromGuest) => Some(Opens::Nothing),
+        }
+    }
+}
+
+/// Whether packets of a side may begin a conversation.
+enum Opens {
+    Conversation,
+    /// They only answer.
+    Nothing,
+}
+
+/// A non-empty `state`.
+fn states(rule: &PolicyRule) -> Option<(States, &Condition)> {
+    let condition = rule.condition(Name::State)?;
+    match condition.value {
+        Literal::States(states) if states != States::default() => Some((states, condition)),
+        _ => None,
+    }
+}
+
+/// The ICMP type that decides about instances; a `code` alone does not.
+fn icmp_type(rule: &PolicyRule) -> Option<&Condition> {
+    matches!(rule.protocol, Protocol::Icmp | Protocol::Icmpv6).then(|| rule.condition(Name::Type)).flatten()
+}
+
+fn connection_limit(rule: &PolicyRule) -> Option<&Condition> {
+    rule.condition(Name::ConnLimitAbove)
+}
+
+fn refuse_continue(rule: &PolicyRule) -> Fault {
+    let message = "`continue` exists at layer 2 only";
+    let diagnostic = Diagnostic::error("continue-at-layer-3", message, rule.place, "expected another action for this protocol");
+    Fault::new(diagnostic.help("leave the rule out: it would do nothing"))
+}
+
+/// What is as libvirt does it, in both quirks, but hardly what everybody expects (nwfilter.md rows 20 to 22).
+fn remark(draft: &mut Draft, rule: &PolicyRule) {
+    let one_way = rule.direction != Direction::InOut;
+    match states(rule) {
+        Some((_, state)) if !rule.state_match => draft.remark("state-switched-off", state.span, || {
+            let message = "`state` has no effect beside `statematch='false'`";
+            Diagnostic::warning("state-switched-off", message, state.span, "not matched").help("remove one of the two")
+        }),
+        Some((_, state)) if one_way => draft.remark("state-without-replies", state.span, || {
+            let message = "a rule with `state` judges its own direction only";
+            Diagnostic::note("state-without-replies", message, state.span, "no rule is made for replies")
+                .help("write a second rule for the other direction, with the states that replies have")
+        }),
+        _ => {}
+    }
+    if let Some(limit) = connection_limit(rule) {
+        draft.remark("connlimit-one-way", limit.span, || {
+            let message = "a rule with `connlimit-above` judges one direction only, and `accept` then looks at no states";
+            Diagnostic::note("connlimit-one-way", message, limit.span, "no rule is made for the other direction")
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
