@@ -15,8 +15,8 @@ mod namespace;
 mod refusals;
 mod rules;
 mod run_daemon;
-mod system_tools;
 mod schemas;
+mod system_tools;
 mod world;
 
 mod namespace;
