@@ -18,7 +18,8 @@ fn run(files: &[(&str, &str)], quirks: Quirks) -> (Resolved, Sources) {
 }
 
 fn bound(filter: &str, parameters: &[(&str, &str)]) -> String {
-    let parameters: String = parameters.iter().map(|(name, value)| format!("<parameter name='{name}' value='{value}'/>")).collect();
+    let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("<parameter name='{name}' value='{value}'/>")).collect();
+    let parameters = parameters.concat();
     format!(
         "<interface type='bridge'><mac address='{MAC}'/><target dev='vnet0'/><filterref filter='{filter}'>{parameters}</filterref></interface>"
     )
