@@ -11,9 +11,15 @@ mod foreign;
 mod invalid;
 mod kill;
 mod libvirt_beside;
-mod namespace;
 mod refusals;
 mod rules;
 mod run_daemon;
-mod system_tools;
 mod world;
+
+mod namespace;
+mod packet;
+mod plan_laws;
+mod plan_real;
+mod round_trip;
+mod strategy;
+mod system_tools;
