@@ -169,6 +169,14 @@ fn an_unknown_key_in_the_configuration_is_shown_with_a_caret() {
 }
 
 #[test]
+fn the_shipped_configuration_is_read() {
+    let world = with_state();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/bridgeward.toml");
+    let answer = world.bridgeward(&["check", "--config", shipped]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+}
+
+#[test]
 fn purge_leaves_an_empty_host_empty() {
     let world = World::new();
     let before = world.save_all();

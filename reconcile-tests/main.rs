@@ -14,6 +14,8 @@ mod libvirt_beside;
 mod refusals;
 mod rules;
 mod run_daemon;
+mod system_tools;
+mod schemas;
 mod world;
 
 mod namespace;
