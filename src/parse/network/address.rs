@@ -72,9 +72,9 @@ impl Family {
     }
 }
 
-/// `@family`; absent means IPv4, `None` that it is faulty.
+/// `@family`; absent and empty mean IPv4, `None` that it is faulty.
 pub(super) fn read_family(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Family> {
-    match visit.attribute("family") {
+    match visit.filled_attribute("family") {
         None => Some(Family::V4),
         Some(attribute) => read_keyword(attribute, &[("ipv4", Family::V4), ("ipv6", Family::V6)], diagnostics),
     }
@@ -120,7 +120,7 @@ pub(super) fn read_mask(
     quirks: Quirks,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Mask> {
-    let (prefix, netmask) = (visit.attribute("prefix"), visit.attribute("netmask"));
+    let (prefix, netmask) = (visit.attribute("prefix"), visit.filled_attribute("netmask"));
     let longest = if address?.value.is_ipv4() { 32 } else { 128 };
     let ones = match prefix {
         None => 0,
