@@ -202,7 +202,7 @@ fn read_tftp(visit: &mut Visit<'_>, address: Option<&Spanned<IpAddr>>, diagnosti
 /// The reverse zone of a network ends at a byte (IPv4) or a hexadecimal digit (IPv6); dnsmasq refuses others.
 fn judge_local_pointer(net: IpNet, attribute: Option<&Attribute<'_>>, diagnostics: &mut Vec<Diagnostic>) {
     let step = if net.addr().is_ipv4() { 8 } else { 4 };
-    let Some(attribute) = attribute.filter(|_| net.prefix_len() % step != 0) else { return };
+    let Some(attribute) = attribute.filter(|_| !net.prefix_len().is_multiple_of(step)) else { return };
     let message = format!("no reverse zone fits the prefix {}", net.prefix_len());
     let expected = format!("expected a prefix that {step} divides");
     diagnostics.push(Diagnostic::error("local-ptr-prefix", message, attribute.value_span, expected));
