@@ -64,7 +64,7 @@ impl<'a> Visit<'a> {
 
     /// All children of this name, in order.
     pub(crate) fn children(&mut self, name: &'static str) -> impl Iterator<Item = &'a Element<'a>> + use<'a> {
-        self.children_among(std::slice::from_ref(&name)).filter(move |element| element.name == name)
+        self.children_among(&[name])
     }
 
     /// All children whose name is one of `names`, in order: for lists that mix kinds.
@@ -100,8 +100,11 @@ impl<'a> Visit<'a> {
         self.children.extend(children.iter().map(|&name| (name, Occurs::Often)));
     }
 
-    /// Reports everything that nobody asked for, and repeated singletons.
+    /// Reports everything that nobody asked for, and repeated singletons; nothing in a file that has far too many remarks already.
     pub(crate) fn finish(self, diagnostics: &mut Vec<Diagnostic>) {
+        if diagnostics.len() >= MAX_REMARKS {
+            return;
+        }
         self.report_attributes(diagnostics);
         self.report_elements(diagnostics);
         self.report_text(diagnostics);
@@ -125,6 +128,9 @@ impl<'a> Visit<'a> {
             return;
         }
         for (at, child) in self.element.elements().enumerate().filter(|(_, child)| !child.is_foreign()) {
+            if diagnostics.len() >= MAX_REMARKS {
+                return;
+            }
             match self.children.iter().find(|(name, _)| *name == child.name) {
                 None => diagnostics.push(self.unknown_element(child)),
                 Some((_, Occurs::Often)) => {}
@@ -153,6 +159,9 @@ impl<'a> Visit<'a> {
         }
     }
 }
+
+/// Diagnostics of one file after which warnings are no longer of use.
+const MAX_REMARKS: usize = 1000;
 
 /// Stands for "all attributes" in the list of those that were asked for; no XML name is empty.
 const ANY: &str = "";
