@@ -67,7 +67,7 @@ fn needed<'a>(visit: &mut Visit<'a>, name: &'static str, report: &mut Report<'_>
     let child = visit.child(name);
     if child.is_none() {
         let parent = visit.element();
-        let message = format!("`<{}>` of a binding has no `<{name}>`", parent.name);
+        let message = format!("`<{}>` has no `<{name}>`, which a binding needs", parent.name);
         report.add(Diagnostic::error("incomplete-binding", message, parent.name_span, format!("expected a `<{name}>` inside")));
     }
     child

@@ -56,8 +56,9 @@ fn state_matching_is_switched_off_by_zero_and_false() {
         }
     }
     for text in ["no", "off", ""] {
-        expect(&rule(text), Quirks::Fixed, &["!unknown-statematch"]);
-        assert!(only_rule(&expect(&rule(text), Quirks::Libvirt, &["?unknown-statematch"])).state_match);
+        for quirks in BOTH {
+            assert!(only_rule(&expect(&rule(text), quirks, &["?unknown-statematch"])).state_match);
+        }
     }
 }
 
