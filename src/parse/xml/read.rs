@@ -261,7 +261,10 @@ impl<'a> Tree<'a> {
             return Err(Diagnostic::error("xml-declaration", "the XML declaration does not stand first", span, "nothing may precede it")
                 .help("remove it, or everything before it"));
         }
-        let attributes = read_attributes(self.page, start + "<?xml".len(), end - "?>".len(), &mut self.faults)?;
+        let rename = |fault| Diagnostic { code: "xml-declaration", ..fault };
+        let mut faults = Vec::new();
+        let attributes = read_attributes(self.page, start + "<?xml".len(), end - "?>".len(), &mut faults).map_err(rename)?;
+        self.faults.extend(faults.into_iter().map(rename));
         if let Some(fault) = self.judge_declaration(&attributes, span) {
             self.faults.push(fault);
         }
@@ -270,10 +273,12 @@ impl<'a> Tree<'a> {
 
     fn judge_declaration(&self, attributes: &[Attribute<'_>], span: Span) -> Option<Diagnostic> {
         let fault = |place, expected: &str| Some(Diagnostic::error("xml-declaration", "faulty XML declaration", place, expected));
+        // As written: references mean nothing before the document begins.
+        let written = |attribute: &Attribute<'_>| &self.page.text[attribute.value_span.start as usize..attribute.value_span.end as usize];
         let Some((version, others)) = attributes.split_first() else {
             return fault(span, "expected `version='1.0'`");
         };
-        if version.name != "version" || version.value != "1.0" {
+        if version.name != "version" || written(version) != "1.0" {
             return fault(span, "expected `version='1.0'` first");
         }
         let mut allowed = ["encoding", "standalone"].iter();
@@ -281,14 +286,11 @@ impl<'a> Tree<'a> {
             if !allowed.any(|name| *name == attribute.name) {
                 return fault(attribute.name_span, "expected `encoding`, then `standalone`, each at most once");
             }
-            match attribute.name {
-                "encoding" if !self.is_encoding(&attribute.value) => {
-                    return fault(attribute.value_span, "expected `UTF-8`");
-                }
-                "standalone" if !matches!(&*attribute.value, "yes" | "no") => {
-                    return fault(attribute.value_span, "expected `yes` or `no`");
-                }
-                _ => {}
+            if attribute.name == "encoding" && !self.is_encoding(written(attribute)) {
+                return fault(attribute.value_span, "expected `UTF-8`");
+            }
+            if attribute.name == "standalone" && !matches!(written(attribute), "yes" | "no") {
+                return fault(attribute.value_span, "expected `yes` or `no`");
             }
         }
         None

@@ -243,13 +243,18 @@ fn join_runs(nodes: Vec<Result<String, String>>) -> String {
     joined + &format!("{run:?}")
 }
 
-/// Faults that roxmltree does not see: it does not read the declaration, nor references to surrogates (0.21.2).
+/// Faults that roxmltree 0.21.2 does not see, and xmllint does: in the declaration, in the name of a processing
+/// instruction, in references to surrogates.
 fn is_stricter_by_design(document: &Document<'_>) -> bool {
-    document.faults.iter().any(|fault| fault.code == "xml-declaration" || fault.message.contains("does not stand for a character"))
+    document.faults.iter().any(|fault| {
+        fault.code == "xml-declaration"
+            || fault.message.ends_with("processing instruction")
+            || fault.message.ends_with("does not stand for a character of XML")
+    })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn roxmltree_agrees_on_mutated_documents(text in mutated()) {
@@ -260,7 +265,9 @@ proptest! {
         match (&theirs, ours.faults.is_empty()) {
             (Ok(theirs), true) => {
                 let root = ours.root.as_ref().expect("no fault means a root");
-                prop_assert_eq!(spell(root), spell_other(theirs.root_element()));
+                // roxmltree leaves some carriage returns as they are; which line ends we give is tested above.
+                let theirs = spell_other(theirs.root_element()).replace("\\r", "\\n");
+                prop_assert_eq!(spell(root).replace("\\r", "\\n"), theirs);
             }
             (Err(_), false) => {}
             (Ok(_), false) => prop_assert!(is_stricter_by_design(&ours), "only we refuse {:?}: {:?}", text, ours.faults),
