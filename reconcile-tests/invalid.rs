@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bridgeward::diagnostic::{Style, render};
+use bridgeward::diagnostic::{Diagnostic, Style, render};
 use bridgeward::model::Quirks;
 use bridgeward::parse::{Parsed, parse};
 use bridgeward::source::Sources;
@@ -80,7 +80,7 @@ fn diagnose(path: &Path) -> String {
     let mut sources = Sources::default();
     let file = sources.add(name.as_str(), fs::read_to_string(path).expect("the corpus is UTF-8"));
     let Parsed { networks, filters, interfaces, broken, diagnostics } = parse(&sources, file, quirks);
-    assert!(diagnostics.iter().any(|diagnostic| diagnostic.is_error()), "{name} is accepted");
+    assert!(diagnostics.iter().any(Diagnostic::is_error), "{name} is accepted");
     assert!(!broken.is_empty(), "{name} is refused, but nothing is named as broken");
     if name.starts_with("network-") || name.starts_with("xml-") {
         assert!(networks.is_empty() && filters.is_empty() && interfaces.is_empty(), "{name} is refused and defines something");

@@ -64,7 +64,7 @@ impl<'a> Visit<'a> {
 
     /// All children of this name, in order.
     pub(crate) fn children(&mut self, name: &'static str) -> impl Iterator<Item = &'a Element<'a>> + use<'a> {
-        self.children_among(std::slice::from_ref(&name)).filter(move |element| element.name == name)
+        self.children_among(&[name])
     }
 
     /// All children whose name is one of `names`, in order: for lists that mix kinds.

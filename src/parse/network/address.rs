@@ -72,9 +72,9 @@ impl Family {
     }
 }
 
-/// `@family`; absent means IPv4, `None` that it is faulty.
+/// `@family`; absent and empty mean IPv4, `None` that it is faulty.
 pub(super) fn read_family(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Family> {
-    match visit.attribute("family") {
+    match visit.filled_attribute("family") {
         None => Some(Family::V4),
         Some(attribute) => read_keyword(attribute, &[("ipv4", Family::V4), ("ipv6", Family::V6)], diagnostics),
     }
@@ -120,7 +120,7 @@ pub(super) fn read_mask(
     quirks: Quirks,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Mask> {
-    let (prefix, netmask) = (visit.attribute("prefix"), visit.attribute("netmask"));
+    let (prefix, netmask) = (visit.attribute("prefix"), visit.filled_attribute("netmask"));
     let longest = if address?.value.is_ipv4() { 32 } else { 128 };
     let ones = match prefix {
         None => 0,
@@ -202,7 +202,7 @@ fn read_tftp(visit: &mut Visit<'_>, address: Option<&Spanned<IpAddr>>, diagnosti
 /// The reverse zone of a network ends at a byte (IPv4) or a hexadecimal digit (IPv6); dnsmasq refuses others.
 fn judge_local_pointer(net: IpNet, attribute: Option<&Attribute<'_>>, diagnostics: &mut Vec<Diagnostic>) {
     let step = if net.addr().is_ipv4() { 8 } else { 4 };
-    let Some(attribute) = attribute.filter(|_| net.prefix_len() % step != 0) else { return };
+    let Some(attribute) = attribute.filter(|_| !net.prefix_len().is_multiple_of(step)) else { return };
     let message = format!("no reverse zone fits the prefix {}", net.prefix_len());
     let expected = format!("expected a prefix that {step} divides");
     diagnostics.push(Diagnostic::error("local-ptr-prefix", message, attribute.value_span, expected));

@@ -61,7 +61,7 @@ pub(super) fn read_forward(element: Option<&Element<'_>>, quirks: Quirks, diagno
     let Some(element) = element else { return Some((Mode::Isolated, Forward::Isolated)) };
     let mut visit = Visit::new(element);
     let mode = read_mode(&mut visit, diagnostics);
-    read_flag(visit.attribute("managed"), diagnostics);
+    visit.ignore(&["managed"], &[]);
     read_driver(&mut visit, diagnostics);
     let device = read_device_list(&mut visit, mode, diagnostics);
     let nat = read_nat_element(&mut visit, mode, quirks, diagnostics);
@@ -91,7 +91,7 @@ fn read_driver(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("driver") else { return };
     let mut driver = Visit::new(element);
     driver.ignore(&["model"], &[]);
-    if let Some(name) = driver.attribute("name") {
+    if let Some(name) = driver.filled_attribute("name") {
         read_keyword(name, &[("kvm", ()), ("vfio", ())], diagnostics);
     }
     driver.finish(diagnostics);
@@ -114,12 +114,14 @@ fn read_device_list(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut
     own.or_else(|| listed.into_iter().next())
 }
 
+/// One `<interface>`; an empty `dev` is no device, a missing one a fault.
 fn read_interface(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
     let mut visit = Visit::new(element);
     visit.ignore(&["connections"], &[]);
-    let dev = visit.filled_attribute("dev");
+    let dev = visit.attribute("dev");
     visit.finish(diagnostics);
-    read_device(require(dev, "dev", element, diagnostics)?, diagnostics)
+    let dev = require(dev, "dev", element, diagnostics)?;
+    if dev.value.is_empty() { None } else { read_device(dev, diagnostics) }
 }
 
 fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnostic>) {

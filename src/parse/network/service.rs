@@ -30,7 +30,7 @@ pub(super) fn read_services(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     read_bridge_mac(visit, mode, diagnostics);
-    read_mtu(visit, diagnostics);
+    read_mtu(visit, mode, diagnostics);
     read_domain(visit, mode, diagnostics);
     read_dns(visit, mode, diagnostics);
     for route in visit.children("route") {
@@ -44,9 +44,9 @@ pub(super) fn read_services(
 pub(super) fn read_bridge_settings(bridge: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let (stp, delay, zone) = (bridge.attribute("stp"), bridge.attribute("delay"), bridge.attribute("zone"));
     if let Some(delay) = delay {
-        read_decimal(delay, u64::from(u32::MAX), diagnostics);
+        read_decimal(delay, u64::MAX, diagnostics);
     }
-    if let Some(manager) = bridge.attribute("macTableManager") {
+    if let Some(manager) = bridge.filled_attribute("macTableManager") {
         read_keyword(manager, &[("kernel", ()), ("libvirt", ())], diagnostics);
     }
     let Some(mode) = with_shared_bridge(mode) else { return };
@@ -74,7 +74,7 @@ pub(super) fn not_in_mode(element: &Element<'_>, mode: Mode) -> Diagnostic {
 fn read_bridge_mac(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("mac") else { return };
     let mut mac = Visit::new(element);
-    if let Some(address) = require(mac.attribute("address"), "address", element, diagnostics) {
+    if let Some(address) = mac.filled_attribute("address") {
         read_unicast_mac(address, diagnostics);
     }
     mac.finish(diagnostics);
@@ -83,7 +83,7 @@ fn read_bridge_mac(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut 
     }
 }
 
-fn read_mtu(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
+fn read_mtu(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("mtu") else { return };
     let mut mtu = Visit::new(element);
     if let Some(size) = mtu.attribute("size")
@@ -94,6 +94,9 @@ fn read_mtu(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.push(Diagnostic::error("invalid-mtu", message, size.value_span, expected));
     }
     mtu.finish(diagnostics);
+    if let Some(mode) = with_shared_bridge(mode) {
+        diagnostics.push(not_in_mode(element, mode));
+    }
 }
 
 fn read_domain(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
@@ -117,16 +120,16 @@ fn read_dns(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Dia
     for forwarder in dns.children("forwarder") {
         read_forwarder(forwarder, diagnostics);
     }
-    let entries = dns.children_among(&["forwarder", "host", "srv", "txt"]).next();
+    let entry = dns.children_among(&["forwarder", "host", "srv", "txt"]).next();
+    let record = dns.children_among(&["host", "srv", "txt"]).next();
     dns.finish(diagnostics);
-    let Some(entry) = entries else { return };
-    if let (Some(enable), true) = (enable, disabled) {
+    if let (Some(enable), Some(entry), true) = (enable, entry, disabled) {
         let message = format!("`<{}>` though DNS is off", entry.name);
         let fault = Diagnostic::error("dns-disabled-with-entries", message, entry.name_span, "expected no entries");
         diagnostics.push(fault.also(enable.value_span, "DNS is off"));
     }
-    if let Some(mode) = with_shared_bridge(mode) {
-        diagnostics.push(not_in_mode(element, mode));
+    if let (Some(record), Some(mode)) = (record, with_shared_bridge(mode)) {
+        diagnostics.push(not_in_mode(record, mode));
     }
 }
 
@@ -192,8 +195,8 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let mut group = Visit::new(element);
         group.ignore(&[], &["bandwidth", "vlan", "virtualport", "port"]);
         named.extend(require(group.attribute("name"), "name", element, diagnostics));
-        let default = group.attribute("default");
-        defaults.extend(default.filter(|_| read_flag(default, diagnostics)));
+        // Any other word is no, as libvirt has it.
+        defaults.extend(group.attribute("default").filter(|default| default.value == "yes"));
         read_flag(group.attribute("trustGuestRxFilters"), diagnostics);
         group.finish(diagnostics);
     }

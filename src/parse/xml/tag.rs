@@ -20,7 +20,7 @@ pub(super) struct Page<'a> {
     pub(super) text: &'a str,
 }
 
-impl<'a> Page<'a> {
+impl Page<'_> {
     /// The span of these bytes.
     pub(super) fn span(self, start: usize, end: usize) -> Span {
         let offset = |at: usize| u32::try_from(at).expect("`read` refuses files above 8 MiB");
