@@ -221,7 +221,7 @@ fn connection_limit(rule: &PolicyRule) -> Option<&Condition> {
 
 fn refuse_continue(rule: &PolicyRule) -> Fault {
     let message = "`continue` exists at layer 2 only";
-    let diagnostic = Diagnostic::error("continue-at-layer-3", message, rule.place, "expected another action for this protocol");
+    let diagnostic = Diagnostic::error("continue-on-ip-rule", message, rule.place, "expected another action for this protocol");
     Fault::new(diagnostic.help("leave the rule out: it would do nothing"))
 }
 

@@ -80,10 +80,10 @@ impl View<'_> {
         match self.get(Name::IpProtocol) {
             Some(protocol) if protocol.negated => {
                 let message = "ports cannot be matched beside a negated `protocol`";
-                Err(Fault::at(port, "ports-need-protocol", message, expected).also(protocol, "negated here"))
+                Err(Fault::at(port, "ports-without-protocol", message, expected).also(protocol, "negated here"))
             }
             Some(protocol) if WITH_PORTS.contains(&value::number(protocol)?) => Ok(()),
-            _ => Err(Fault::at(port, "ports-need-protocol", "ports need a protocol that has ports", expected)),
+            _ => Err(Fault::at(port, "ports-without-protocol", "ports need a protocol that has ports", expected)),
         }
     }
 
