@@ -21,8 +21,9 @@ const WITH_PORTS: [u8; 4] = [6, 17, 33, 132];
 const LAST_VLAN: u16 = 4094;
 /// Below it ebtables refuses `--vlan-encap` (the kernel's shortest frame).
 const LEAST_ENCAP: u16 = 60;
-/// Below it a number in an Ethernet header is a length.
-const LEAST_ETHER_TYPE: u16 = 0x600;
+/// Up to it a number in an Ethernet header is a length. ebtables 1.8.9 takes 1536 itself for a type, but then shows it as `Length`, and its negation
+/// too, so nobody could tell what is there.
+const LAST_LENGTH: u16 = 1536;
 
 /// One rule as seen from one side.
 struct View<'a> {
@@ -107,9 +108,9 @@ impl View<'_> {
         }
         let Some(id) = self.get(Name::ProtocolId) else { return Ok(None) };
         let ether_type = value::number(id)?;
-        if ether_type < LEAST_ETHER_TYPE {
-            let expected = "expected a number from 1536 to 65535";
-            return Err(Fault::at(id, "unusable-value", "this is a length, not an Ethernet type", expected));
+        if ether_type <= LAST_LENGTH {
+            let expected = "expected a number from 1537 to 65535";
+            return Err(Fault::at(id, "unusable-value", "ebtables takes this number for a length", expected));
         }
         Ok(Some(invertible(id, EtherType::Type(ether_type))))
     }

@@ -242,6 +242,7 @@ fn what_the_tools_refuse_holds_the_guest() {
     assert_eq!(fault_of("drop out 500 vlan vlanid=4095"), ("unusable-value", 101));
     assert_eq!(fault_of("drop out 500 vlan $encap-protocol=10"), ("unusable-value", 101));
     assert_eq!(fault_of("drop out 500 mac $protocolid=5"), ("unusable-value", 101));
+    assert_eq!(fault_of("drop out 500 mac protocolid=0x600"), ("unusable-value", 101));
     assert_eq!(fault_of("drop out 500 mac srcmacaddr=02:00:00:00:00:00 srcmacmask=00:00:00:00:00:00"), ("empty-mac-mask", 102));
     assert_eq!(fault_of("drop out 500 ip !protocol=6 dstportstart=22"), ("ports-without-protocol", 102));
     assert_eq!(fault_of("drop out 500 ip protocol=1 dstportstart=22"), ("ports-without-protocol", 102));
