@@ -7,12 +7,7 @@ use crate::resolve::{Condition, PolicyRule};
 use crate::ruleset::rule::{BridgeMatch, BridgeRule, BridgeTarget, EtherType, Invertible, MacNet, Range};
 
 use super::super::value::{self, Facing, Fault, invertible};
-
-pub(super) const IPV4: u16 = 0x0800;
-pub(super) const ARP: u16 = 0x0806;
-pub(super) const RARP: u16 = 0x8035;
-pub(super) const VLAN: u16 = 0x8100;
-pub(super) const IPV6: u16 = 0x86dd;
+use super::{ARP, IPV4, IPV6, RARP, VLAN};
 
 const ICMPV6: u8 = 58;
 /// tcp, udp, dccp and sctp: the only protocols whose ports ebtables looks at.
@@ -103,7 +98,7 @@ impl View<'_> {
 
     /// `-p`: the protocol of the element, or `protocolid`.
     fn protocol(&self) -> Result<Option<Invertible<EtherType>>, Fault> {
-        if let Some(ether_type) = self.rule.protocol.ether_type() {
+        if let Some(ether_type) = ether_type(self.rule.protocol) {
             return Ok(Some(Invertible::is(EtherType::Type(ether_type))));
         }
         let Some(id) = self.get(Name::ProtocolId) else { return Ok(None) };
@@ -337,6 +332,18 @@ impl View<'_> {
         }
         let bits = value::number_to::<u8>(dscp, 63)? << 2;
         Ok((0..4).map(|ecn| Invertible::is(bits | ecn)).collect())
+    }
+}
+
+/// The Ethernet type that an element itself stands for.
+fn ether_type(protocol: Protocol) -> Option<u16> {
+    match protocol {
+        Protocol::Vlan => Some(VLAN),
+        Protocol::Arp => Some(ARP),
+        Protocol::Rarp => Some(RARP),
+        Protocol::Ip => Some(IPV4),
+        Protocol::Ipv6 => Some(IPV6),
+        _ => None,
     }
 }
 
