@@ -1,1 +1,25 @@
 //! The integration tests, one binary: each module holds the cases of one behaviour.
+//!
+//! They start the real program in network namespaces of their own, with the real tools and the real kernel, so they need root.
+
+mod architecture;
+mod cli;
+mod conformance;
+mod demo;
+mod fixture;
+mod foreign;
+mod invalid;
+mod kill;
+mod libvirt_beside;
+mod namespace;
+mod packet;
+mod plan_laws;
+mod plan_real;
+mod refusals;
+mod round_trip;
+mod rules;
+mod run_daemon;
+mod schemas;
+mod strategy;
+mod system_tools;
+mod world;

@@ -1,7 +1,16 @@
 //! The kernel as bridgeward sees it: observe the rules, commit a restore, nothing else.
 //!
-//! [`system`] runs the installed tools, [`probe`] finds out which and of what kind they are, [`fake`] is a kernel in memory with the
-//! same manners, for tests.
+//! [`system`] runs the installed tools, [`probe`] finds out which and of what kind they are; [`namespace`] tells which network
+//! namespace and which boot their rules belong to, [`links`] which devices exist in it. [`fake`] is a kernel in memory, for tests.
+
+#[doc(hidden)]
+pub mod fake;
+pub mod links;
+pub mod namespace;
+pub mod probe;
+mod process;
+mod refusal;
+pub mod system;
 
 use std::future::Future;
 

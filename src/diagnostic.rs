@@ -1,8 +1,12 @@
 //! What is wrong with a user's file, as a value: a code that never changes, a message, places, and how to mend it.
 //!
-//! Building a diagnostic is pure; [`render`] turns it into the text that people see, carets included.
+//! Building a diagnostic is pure; [`render`] turns it into the text that people see, carets included, and [`short`] into one line.
 
-use crate::source::{Sources, Span};
+mod report;
+
+use crate::source::Span;
+
+pub use report::{render, short};
 
 /// How much a diagnostic matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,14 +87,13 @@ impl Diagnostic {
         self
     }
 
+    /// True when the object that it is about must be refused.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// The primary place.
     pub fn span(&self) -> Span {
         self.labels[0].span
     }
-}
-
-/// The diagnostic as people read it: `error[code]: message`, `--> file:line:column`, the line, carets, help.
-pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> String {
-    let _ = (diagnostic, sources, style);
-    String::new()
 }

@@ -2,7 +2,7 @@
 //!
 //! The modules below are layers, listed from the bottom up; a module imports only from modules above it in
 //! this list (`reconcile-tests/architecture.rs` enforces that). Everything up to and including [`plan`] is the pure core:
-//! values in, values out, no files, clocks, processes or async. From [`load`] on the shell begins.
+//! values in, values out, no files, clocks, processes or async. From [`backend`] on the shell begins.
 
 pub mod addr;
 pub mod source;
@@ -10,6 +10,8 @@ pub mod source;
 pub mod diagnostic;
 
 pub mod model;
+
+pub mod stock;
 
 pub mod parse;
 
@@ -22,3 +24,15 @@ pub mod compile;
 pub mod plan;
 
 pub mod backend;
+pub mod config;
+pub mod load;
+pub mod output;
+pub mod store;
+
+pub mod reconcile;
+
+pub mod watch;
+
+pub mod daemon;
+
+pub mod cli;

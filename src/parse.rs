@@ -3,6 +3,14 @@
 //! [`xml`] makes a strict tree with spans; [`network`], [`filter`] and [`interface`] read it into the model, each visiting
 //! every element and attribute once. Nothing here looks at another file.
 
+mod filter;
+mod interface;
+mod network;
+mod report;
+pub(crate) mod value;
+pub(crate) mod visit;
+pub mod xml;
+
 use std::sync::Arc;
 
 use crate::diagnostic::Diagnostic;
@@ -11,6 +19,7 @@ use crate::model::interface::Interface;
 use crate::model::network::Network;
 use crate::model::{Object, Quirks};
 use crate::source::{FileId, Sources, Span};
+use xml::Element;
 
 /// What one file defines, and what is wrong with it.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +58,81 @@ pub enum BrokenKind {
 
 /// Reads one file.
 pub fn parse(sources: &Sources, file: FileId, quirks: Quirks) -> Parsed {
-    let _ = (sources, file, quirks);
-    Parsed::default()
+    let document = xml::read(&sources.file(file).text, file);
+    let mut parsed = Parsed { diagnostics: document.faults, ..Parsed::default() };
+    match &document.root {
+        Some(root) if parsed.diagnostics.is_empty() => parse_root(root, quirks, &mut parsed),
+        Some(root) => recover_names(root, &mut parsed),
+        None => parsed.broken.push(Broken { what: BrokenKind::Unknown, span: Span { file, start: 0, end: 0 } }),
+    }
+    parsed.diagnostics.sort_by_key(|diagnostic| diagnostic.span().start);
+    parsed
+}
+
+/// The documents that a root element can begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Network,
+    Filter,
+    Interfaces,
+    /// What libvirt keeps in the same directories and no rule depends on.
+    Bystander,
+}
+
+const KINDS: [(&str, Kind); 16] = [
+    ("network", Kind::Network),
+    ("networkstatus", Kind::Network),
+    ("filter", Kind::Filter),
+    ("interface", Kind::Interfaces),
+    ("domain", Kind::Interfaces),
+    ("domstatus", Kind::Interfaces),
+    ("filterbinding", Kind::Interfaces),
+    ("filterbindingstatus", Kind::Interfaces),
+    ("networkport", Kind::Bystander),
+    ("networkportstatus", Kind::Bystander),
+    ("domainsnapshot", Kind::Bystander),
+    ("domaincheckpoint", Kind::Bystander),
+    ("pool", Kind::Bystander),
+    ("poolstate", Kind::Bystander),
+    ("volume", Kind::Bystander),
+    ("secret", Kind::Bystander),
+];
+
+fn kind_of(root: &Element<'_>) -> Option<Kind> {
+    KINDS.iter().find(|(name, _)| *name == root.name).map(|&(_, kind)| kind)
+}
+
+fn parse_root(root: &Element<'_>, quirks: Quirks, parsed: &mut Parsed) {
+    match kind_of(root) {
+        Some(Kind::Network) => network::parse_network(root, quirks, parsed),
+        Some(Kind::Filter) => filter::parse_filter(root, quirks, parsed),
+        Some(Kind::Interfaces) => interface::parse_interfaces(root, quirks, parsed),
+        Some(Kind::Bystander) => parsed.diagnostics.push(bystander(root)),
+        None => {
+            parsed.diagnostics.push(unknown_root(root));
+            parsed.broken.push(Broken { what: BrokenKind::Unknown, span: root.span });
+        }
+    }
+}
+
+/// Names what a document with a fault of form meant to define, as far as the tree goes.
+fn recover_names(root: &Element<'_>, parsed: &mut Parsed) {
+    match kind_of(root) {
+        Some(Kind::Network) => network::recover_network(root, parsed),
+        Some(Kind::Filter) => filter::recover_filter(root, parsed),
+        Some(Kind::Interfaces) => interface::recover_interfaces(root, parsed),
+        Some(Kind::Bystander) => {}
+        None => parsed.broken.push(Broken { what: BrokenKind::Unknown, span: root.span }),
+    }
+}
+
+fn bystander(root: &Element<'_>) -> Diagnostic {
+    let message = format!("a `<{}>` document has no rules and is passed over", root.name);
+    Diagnostic::note("document-without-rules", message, root.name_span, "nothing here concerns the firewall")
+}
+
+fn unknown_root(root: &Element<'_>) -> Diagnostic {
+    let expected = "expected `<network>`, `<filter>`, `<interface>`, `<domain>`, `<filterbinding>` or a status document of these";
+    let fault = Diagnostic::error("unknown-document", format!("unknown root element `<{}>`", root.name), root.name_span, expected);
+    visit::with_suggestion(fault, root.name, KINDS.iter().map(|&(name, _)| name))
 }

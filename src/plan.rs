@@ -1,20 +1,27 @@
 //! Observed and desired rules in, a plan out: every choice is made here, `commit` makes none.
 //!
-//! [`ownership`] says which observed rules are ours, [`edit`] finds the smallest change of each chain, [`order`] arranges the changes so
-//! that no prefix of them opens what both ends keep closed, [`script`] spells them for `*-restore`, [`show`] prints them for people and machines.
+//! [`ownership`] says which observed rules are ours, [`edit`] finds the smallest change of each chain and [`table`] of each table, [`order`] arranges the changes so
+//! that no prefix of them opens what both ends keep closed, [`script`] spells them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
 
+pub mod desire;
 pub mod edit;
+pub mod json;
 pub mod order;
 pub mod ownership;
 pub mod script;
 pub mod show;
+pub mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::compile::hooks::base_chains;
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
-use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Observed, Table};
+use crate::ruleset::rule::Rule;
+use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Observation, Observed, Policy, Table, TableRules};
 use crate::source::Span;
+use order::Work;
+use table::Wishes;
 
 /// Everything that the kernel should hold, and what may be touched to get there.
 #[derive(Debug, Clone, Default)]
@@ -96,8 +103,15 @@ pub struct Edit {
 /// What one line of a restore does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// `-N CHAIN`, spelled `:CHAIN`
+    /// `-N CHAIN`. Not `:CHAIN`, which would flush the chain should somebody have made it meanwhile; `-N` is refused then.
     NewChain(ChainName),
+    /// `-P CHAIN POLICY`: only for user chains of ebtables, which have policies
+    SetPolicy {
+        /// The chain.
+        chain: ChainName,
+        /// What becomes of a frame at its end.
+        policy: Policy,
+    },
     /// `-I CHAIN AT RULE`, `at` from 1; one past the end appends
     Insert {
         /// The chain.
@@ -105,7 +119,7 @@ pub enum Change {
         /// The position that the rule will have.
         at: usize,
         /// The rule.
-        rule: crate::ruleset::rule::Rule,
+        rule: Rule,
     },
     /// `-D CHAIN AT`: only in chains that are ours whole
     DeleteAt {
@@ -121,7 +135,7 @@ pub enum Change {
         /// The chain.
         chain: ChainName,
         /// The rule.
-        rule: crate::ruleset::rule::Rule,
+        rule: Rule,
     },
     /// `-X CHAIN`, after everything in it and all jumps to it are gone
     DeleteChain(ChainName),
@@ -141,8 +155,36 @@ pub struct Remark {
 /// # Errors
 /// When a family that an object needs rules in could not be read, or does not exist on this host.
 pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, PlanError> {
-    let _ = (desired, observed);
-    Ok(Plan::default())
+    let bases = base_chains(&desired.objects);
+    let wishes = Wishes::new(desired, &bases);
+    let nothing = BTreeMap::new();
+    let mut families = BTreeMap::new();
+    let mut remarks = BTreeSet::new();
+    for family in Family::ALL {
+        let needed = wishes.tables(family).next().is_some();
+        let tables = match observed.families.get(&family) {
+            Some(Observation::Read(tables)) => tables,
+            Some(Observation::Missing(reason)) if needed => return Err(missing(&wishes, family, reason)),
+            Some(Observation::Unreadable(reason)) if needed => return Err(PlanError::Unreadable { family, reason: reason.clone() }),
+            None if needed => return Err(PlanError::Unreadable { family, reason: "it was not looked at".into() }),
+            Some(Observation::Unreadable(reason)) => {
+                remarks.insert(Remark { code: "family-unreadable", message: format!("{family} rules cannot be read: {reason}") });
+                &nothing
+            }
+            Some(Observation::Missing(_)) | None => &nothing,
+        };
+        families.insert(family, tables);
+    }
+    let phases = order::phases(&Work { desired, wishes: &wishes, live: &families }, &mut remarks);
+    Ok(Plan { phases, remarks: remarks.into_iter().collect() })
+}
+
+fn missing(wishes: &Wishes<'_>, family: Family, reason: &str) -> PlanError {
+    match wishes.first_in(family) {
+        Some(object) => PlanError::Missing { object: object.clone(), family, reason: reason.into() },
+        // Base chains without a rule of any object: a network's seven chains come in both families (networks.md 3.1).
+        None => PlanError::Unreadable { family, reason: reason.into() },
+    }
 }
 
 /// Why there can be no plan.
@@ -169,8 +211,47 @@ pub enum PlanError {
 }
 
 impl Plan {
+    /// Every edit, first to last, with the family and table that it is made in.
+    pub fn edits(&self) -> impl Iterator<Item = (Family, Table, &Edit)> {
+        let tables = self
+            .phases
+            .iter()
+            .flat_map(|phase| phase.families.iter())
+            .flat_map(|(family, tables)| tables.iter().map(move |table| (*family, table)));
+        tables.flat_map(|(family, table)| table.edits.iter().map(move |edit| (family, table.table, edit)))
+    }
+
+    /// The objects that the plan changes anything for.
+    pub fn objects_touched(&self) -> BTreeSet<&Object> {
+        self.edits().filter_map(|(_, _, edit)| edit.object.as_ref()).collect()
+    }
+
     /// True when the kernel already holds what is desired.
     pub fn is_empty(&self) -> bool {
         self.phases.iter().all(|phase| phase.families.values().all(|tables| tables.iter().all(|table| table.edits.is_empty())))
+    }
+}
+
+impl Change {
+    /// The chain that changes.
+    pub fn chain(&self) -> &ChainName {
+        match self {
+            Self::NewChain(chain)
+            | Self::DeleteChain(chain)
+            | Self::SetPolicy { chain, .. }
+            | Self::Insert { chain, .. }
+            | Self::DeleteAt { chain, .. }
+            | Self::DeleteRule { chain, .. } => chain,
+        }
+    }
+}
+
+/// Follows a plan: what the kernel holds once all of it is committed, if nobody else writes.
+pub fn apply(plan: &Plan, observed: &mut Observed) {
+    for (family, table, edit) in plan.edits() {
+        let tables = observed.families.entry(family).or_insert_with(|| Observation::Read(BTreeMap::new()));
+        if let Observation::Read(tables) = tables {
+            edit::apply(tables.entry(table).or_insert_with(TableRules::default), edit);
+        }
     }
 }

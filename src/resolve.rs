@@ -1,18 +1,31 @@
 //! Model to policy: references followed, variables bound, iterators expanded.
 //!
 //! What goes in are the documents of all files; what comes out says what every network and guest may do, without knowing
-//! how any tool spells it. An object with a fault is not in the policy but among the held.
+//! how any tool spells it. An object with a fault is not in the policy but among the held. `network` and `interface` decide
+//! which documents count, `includes` follows references between filters, `variables` and `value` bind and type what
+//! rules leave open, `guest` puts it together for one interface.
+
+mod finding;
+mod guest;
+mod includes;
+mod interface;
+mod network;
+mod value;
+mod variables;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crate::addr::{DeviceName, Mac};
 use crate::diagnostic::Diagnostic;
-use crate::model::filter::{Action, AttributeName, Chain, Direction, Literal, Protocol};
+use crate::model::filter::{Action, AttributeName, Chain, Direction, Filter, Literal, Protocol};
 use crate::model::network::{Forward, NetworkAddress};
 use crate::model::{Object, Quirks};
 use crate::parse::Parsed;
 use crate::source::Span;
+
+use finding::Findings;
+use includes::Library;
 
 /// What every network and guest may do.
 #[derive(Debug, Clone, Default)]
@@ -135,12 +148,35 @@ pub struct Link {
     pub device: DeviceName,
     /// Its own Ethernet address; a tap's last five bytes equal its guest's.
     pub mac: Mac,
+    /// What it is, as far as that matters here.
+    pub kind: LinkKind,
 }
 
-/// Resolves the documents of all files; `links` are the devices that exist now. The order of `parsed` does not matter.
-pub fn resolve(parsed: &[Parsed], links: &[Link], quirks: Quirks) -> Resolved {
-    let _ = (parsed, links, quirks);
-    Resolved::default()
+/// Whether a device can be a guest's tap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A bridge: it may have taken its address from a tap that is its port, and is never one itself.
+    Bridge,
+    /// Any other device.
+    Other,
+}
+
+/// Resolves the documents of all files; `links` are the devices that exist now. The order of `documents` does not matter.
+///
+/// `stock` are the built-in filters: they stand behind those of files, so that a filter of the same name replaces one without a clash.
+/// They are an argument of their own because nothing in a [`Parsed`] tells where it came from, and nothing else about it matters.
+pub fn resolve(documents: &[Parsed], stock: &[Filter], links: &[Link], quirks: Quirks) -> Resolved {
+    let mut findings = Findings::of_broken(documents);
+    let library = Library::gather(documents, stock, &mut findings);
+    let networks = network::settle(documents, &mut findings);
+    let taps = interface::settle(documents, &networks, links, &mut findings);
+    let guests = taps.iter().filter_map(|tap| guest::resolve(tap, &library, quirks, &mut findings)).collect();
+    let used = taps.iter().filter_map(|tap| tap.interface.filter.as_ref()).map(|reference| &*reference.filter.value);
+    library.report(used, &mut findings);
+    let networks = network::policies(&networks, &findings);
+    let incomplete = documents.iter().any(|document| !document.broken.is_empty());
+    let (held, diagnostics) = findings.finish();
+    Resolved { networks, guests, held, incomplete, diagnostics }
 }
 
 impl Condition {
@@ -156,3 +192,6 @@ impl PolicyRule {
         self.conditions.iter().find(|condition| condition.name == name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Files enter as values (a name to show and their content); nothing here reads a disk.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A file of one [`Sources`], by number.
@@ -77,16 +78,42 @@ impl Sources {
 
     /// The text under a span.
     pub fn text(&self, span: Span) -> &str {
-        &self.file(span.file).text[span.start as usize..span.end as usize]
+        let file = self.file(span.file);
+        &file.text[file.clamp(span)]
     }
 
     /// Where a span begins, for people.
     pub fn position(&self, span: Span) -> Position {
         let file = self.file(span.file);
-        let line = file.line_starts.partition_point(|&start| start <= span.start);
-        let line_start = file.line_starts[line - 1] as usize;
-        let column = file.text[line_start..span.start as usize].chars().count() + 1;
-        Position { path: Arc::clone(&file.path), line: offset(line), column: offset(column) }
+        let start = file.clamp(span).start;
+        let line = file.line_of(start);
+        let column = file.text[file.line_bytes(line).start..start].chars().count() + 1;
+        Position { path: Arc::clone(&file.path), line: line + 1, column: offset(column) }
+    }
+}
+
+impl SourceFile {
+    /// The bytes of a span, moved to whole characters of this text: a span is a value and may come from anywhere.
+    pub fn clamp(&self, span: Span) -> Range<usize> {
+        let start = self.text.floor_char_boundary(span.start as usize);
+        let end = self.text.ceil_char_boundary((span.end as usize).min(self.text.len()));
+        start..end.max(start)
+    }
+
+    /// The line, from 0, that holds the byte at `at`; the last line for what lies behind the end.
+    pub fn line_of(&self, at: usize) -> u32 {
+        offset(self.line_starts.partition_point(|&start| start as usize <= at).saturating_sub(1))
+    }
+
+    /// The bytes of a line, from 0, its line end left out.
+    ///
+    /// # Panics
+    /// When the file has no such line.
+    pub fn line_bytes(&self, line: u32) -> Range<usize> {
+        let start = self.line_starts[line as usize] as usize;
+        let end = self.line_starts.get(line as usize + 1).map_or(self.text.len(), |&next| next as usize - 1);
+        let crlf = end > start && self.text[start..end].ends_with('\r');
+        start..end - usize::from(crlf)
     }
 }
 
@@ -105,5 +132,32 @@ impl<T> Spanned<T> {
     /// Pairs a value with its place.
     pub fn new(value: T, span: Span) -> Self {
         Self { value, span }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_lines_and_characters_from_one() {
+        let mut sources = Sources::default();
+        let file = sources.add("a.xml", "ab\r\n\u{e9}x\n");
+        let at = |start| sources.position(Span { file, start, end: start }).to_string();
+        assert_eq!(at(0), "a.xml:1:1");
+        assert_eq!(at(4), "a.xml:2:1");
+        assert_eq!(at(6), "a.xml:2:2");
+        assert_eq!(at(8), "a.xml:3:1");
+        assert_eq!(at(999), "a.xml:3:1");
+        assert_eq!(sources.text(Span { file, start: 4, end: 6 }), "\u{e9}");
+    }
+
+    #[test]
+    fn lines_end_before_their_line_end() {
+        let mut sources = Sources::default();
+        let file = sources.add("a.xml", "ab\r\n\r\nc");
+        let file = sources.file(file);
+        assert_eq!((0..3).map(|line| file.line_bytes(line)).collect::<Vec<_>>(), [0..2, 4..4, 6..7]);
+        assert_eq!(file.line_of(5), 1);
     }
 }

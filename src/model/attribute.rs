@@ -19,7 +19,7 @@ pub struct AttributeSpec {
 /// The type of an attribute's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
-    /// Decimal or hex, inclusive bounds.
+    /// Decimal or hexadecimal, inclusive bounds.
     Number {
         /// Lowest.
         min: u32,
@@ -153,7 +153,8 @@ const STP: &[AttributeSpec] = &[
 
 const MAC: &[AttributeSpec] = ethernet![spec(A::ProtocolId, "protocolid", K::EtherType { min: 1536 })];
 const VLAN: &[AttributeSpec] = ethernet![
-    spec(A::VlanId, "vlanid", K::Number { min: 0, max: 4095 }),
+    // libvirt takes 4095 too, which ebtables refuses.
+    spec(A::VlanId, "vlanid", K::Number { min: 0, max: 4094 }),
     spec(A::EncapProtocol, "encap-protocol", K::EtherType { min: 60 })
 ];
 const ARP: &[AttributeSpec] = ethernet![
@@ -233,6 +234,11 @@ impl Protocol {
         ("all-ipv6", Self::AllIpv6),
     ];
 
+    /// The protocol whose element has this name.
+    pub fn named(element: &str) -> Option<Self> {
+        Self::ELEMENTS.iter().find(|(name, _)| *name == element).map(|&(_, protocol)| protocol)
+    }
+
     /// The attributes that this protocol's element knows, in the order in which variables are looked for.
     pub fn attributes(self) -> &'static [AttributeSpec] {
         match self {
@@ -257,6 +263,11 @@ impl Protocol {
     /// The attribute of this name, as this protocol knows it.
     pub fn attribute(self, name: AttributeName) -> Option<&'static AttributeSpec> {
         self.attributes().iter().find(|spec| spec.name == name)
+    }
+
+    /// True when the element of some protocol knows an attribute of this name.
+    pub fn any_knows(attribute: &str) -> bool {
+        Self::ELEMENTS.iter().flat_map(|(_, protocol)| protocol.attributes()).any(|spec| spec.xml == attribute)
     }
 
     /// Which tool its rules go to.

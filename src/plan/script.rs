@@ -1,9 +1,13 @@
 //! A plan's edits in the words of `*-restore`; the only way from a plan to a tool.
+//!
+//! What comes out is input for `*-restore --noflush`. Tried on 1.8.9, nf_tables and legacy: positions count the edits before them within the same transaction,
+//! an insertion one past the end appends, `-N` of a chain that exists and `-X` of one that holds or is referred to by anything refuse the whole table, and ebtables
+//! gives a chain made by `-N` the policy ACCEPT, which is what libvirt's have.
 
-use std::ops::Range;
+use std::fmt::Write as _;
 
-use super::TableEdits;
-use crate::ruleset::Family;
+use super::{Change, TableEdits};
+use crate::ruleset::{ChainName, Family, Policy, words};
 
 /// Input of one `*-restore --noflush`, with the edit behind every line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,6 +20,53 @@ pub struct Script {
 
 /// Spells the edits of one family.
 pub fn script(family: Family, tables: &[TableEdits]) -> Script {
-    let _ = (family, tables, Range::<usize>::default());
-    Script::default()
+    let mut script = Script::default();
+    for (table_index, table) in tables.iter().enumerate() {
+        script.line(None, |text| text.extend(["*", table.table.as_str()]));
+        for (edit_index, edit) in table.edits.iter().enumerate() {
+            script.line(Some((table_index, edit_index)), |text| change(family, &edit.change, text));
+        }
+        script.line(None, |text| text.push_str("COMMIT"));
+    }
+    script
+}
+
+impl Script {
+    fn line(&mut self, origin: Option<(usize, usize)>, write: impl FnOnce(&mut String)) {
+        write(&mut self.text);
+        self.text.push('\n');
+        self.origins.push(origin);
+    }
+}
+
+/// One edit as one line, without its end.
+pub fn change(family: Family, change: &Change, text: &mut String) {
+    match change {
+        Change::NewChain(chain) => text.extend(["-N ", chain.as_str()]),
+        Change::DeleteChain(chain) => text.extend(["-X ", chain.as_str()]),
+        Change::SetPolicy { chain, policy } => text.extend(["-P ", chain.as_str(), " ", policy_name(*policy)]),
+        Change::Insert { chain, at, rule } => {
+            numbered("-I", chain, *at, text);
+            text.push(' ');
+            words::rule(family, rule, text);
+        }
+        Change::DeleteAt { chain, at, .. } => numbered("-D", chain, *at, text),
+        Change::DeleteRule { chain, rule } => {
+            text.extend(["-D ", chain.as_str(), " "]);
+            words::rule(family, rule, text);
+        }
+    }
+}
+
+fn numbered(command: &str, chain: &ChainName, at: usize, text: &mut String) {
+    write!(text, "{command} {chain} {at}").expect("writing to a string cannot fail");
+}
+
+/// The tools' name of a policy.
+pub fn policy_name(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Accept => "ACCEPT",
+        Policy::Drop => "DROP",
+        Policy::Return => "RETURN",
+    }
 }

@@ -1,1 +1,268 @@
-//! See [`super`].
+//! A plan for people: the change as a unified diff of rules, as numbers, and the whole desired rule set as restore input.
+//!
+//! A diff compares what is there with what will be there at the end, so a gate that comes and goes (see [`super::order`]) is not in it. A line looks as in `iptables -S
+//! CHAIN`; one that comes in ends with the XML place that it comes from. Nothing here is meant to be parsed: that is [`super::json`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices, group_diff_ops};
+
+use super::edit::{Standing, follow};
+use super::script::policy_name;
+use super::{Change, Desired, Edit, Plan, plan};
+use crate::diagnostic::Style;
+use crate::ruleset::rule::Rule;
+use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Observation, Observed, Policy, Table, TableRules, chain_name, words};
+use crate::source::{Sources, Span};
+
+/// The unchanged rules shown around a change.
+const CONTEXT: usize = 3;
+
+/// A chain that a plan changes, before and after.
+#[derive(Debug, Default)]
+struct Picture {
+    before: Vec<Line>,
+    after: Vec<Line>,
+    existed: bool,
+    exists: bool,
+    policy: Option<Policy>,
+}
+
+/// A rule with the XML element that brings it in.
+#[derive(Debug, Clone)]
+struct Line {
+    rule: LiveRule,
+    place: Option<Span>,
+}
+
+impl Standing for Line {
+    fn enter(rule: &Rule, edit: &Edit) -> Self {
+        Self { rule: LiveRule::Known(rule.clone()), place: edit.place }
+    }
+
+    fn is(&self, rule: &Rule) -> bool {
+        self.rule.is(rule)
+    }
+}
+
+type Pictures = BTreeMap<(Family, Table, ChainName), Picture>;
+
+/// The change as a unified diff, one file per chain.
+pub fn diff(plan: &Plan, observed: &Observed, sources: &Sources, style: Style) -> String {
+    let mut out = Painter { style, text: String::new() };
+    for ((family, table, chain), picture) in pictures(plan, observed) {
+        let before = picture.lines(family, table, &chain, Moment::Before, sources);
+        let after = picture.lines(family, table, &chain, Moment::After, sources);
+        let spelled = |lines: &[(String, String)]| lines.iter().map(|(line, _)| line.clone()).collect::<Vec<_>>();
+        let ops = capture_diff_slices(Algorithm::Hunt, &spelled(&before), &spelled(&after));
+        if ops.iter().all(|op| op.tag() == DiffTag::Equal) {
+            continue;
+        }
+        let name = |side: &str, exists: bool| if exists { format!("{side}/{family}/{table}/{chain}") } else { "/dev/null".to_owned() };
+        out.line(Paint::Bold, &format!("--- {}", name("observed", picture.existed)));
+        out.line(Paint::Bold, &format!("+++ {}", name("desired", picture.exists)));
+        group_diff_ops(ops, CONTEXT).iter().for_each(|hunk| out.hunk(hunk, &before, &after));
+    }
+    out.text
+}
+
+/// The number of edits of every chain, and in all.
+pub fn stat(plan: &Plan) -> String {
+    let mut chains: BTreeMap<(Family, Table, &ChainName), (usize, usize)> = BTreeMap::new();
+    for (family, table, edit) in plan.edits() {
+        let (added, removed) = chains.entry((family, table, edit.change.chain())).or_default();
+        match edit.change {
+            Change::Insert { .. } => *added += 1,
+            Change::DeleteAt { .. } | Change::DeleteRule { .. } => *removed += 1,
+            Change::NewChain(_) | Change::DeleteChain(_) | Change::SetPolicy { .. } => {}
+        }
+    }
+    let names: Vec<String> = chains.keys().map(|(family, table, chain)| format!("{family} {table} {chain}")).collect();
+    let width = names.iter().map(String::len).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, (added, removed)) in names.iter().zip(chains.values()) {
+        writeln!(text, "{name:width$} | +{added} -{removed}").expect(INTO_STRING);
+    }
+    let (added, removed) = chains.values().fold((0, 0), |sum, chain| (sum.0 + chain.0, sum.1 + chain.1));
+    let tables: BTreeSet<(Family, Table)> = chains.keys().map(|(family, table, _)| (*family, *table)).collect();
+    let (chains, tables) = (chains.len(), tables.len());
+    writeln!(text, "{chains} chains in {tables} tables changed, {added} rules added, {removed} removed").expect(INTO_STRING);
+    text
+}
+
+/// The complete desired rule set of one family as input of `*-restore --noflush` for a host that has none of it; with `sources`, each rule after a
+/// comment with its XML place.
+pub fn render(desired: &Desired, family: Family, sources: Option<&Sources>) -> String {
+    let nothing = Family::ALL.map(|family| (family, Observation::Read(BTreeMap::new())));
+    let nothing = Observed { families: nothing.into_iter().collect() };
+    let plan = plan(desired, &nothing).expect("three families that can be read are all that a plan can ask for");
+    let mut text = String::new();
+    let mut open = None;
+    let pictures = pictures(&plan, &nothing);
+    for ((of, table, chain), picture) in pictures.iter().filter(|((of, _, _), _)| *of == family) {
+        if open != Some(*table) {
+            text.push_str(if open.is_some() { "COMMIT\n" } else { "" });
+            writeln!(text, "*{table}").expect(INTO_STRING);
+            let chains = pictures.keys().filter(|(of, other, _)| (of, other) == (&family, table));
+            for (_, _, chain) in chains.filter(|(_, _, chain)| !chain_name::is_builtin(*of, *table, chain.as_str())) {
+                writeln!(text, ":{chain} {}", if family == Family::Bridge { "ACCEPT" } else { "- [0:0]" }).expect(INTO_STRING);
+            }
+            open = Some(*table);
+        }
+        for line in &picture.after {
+            if let (Some(sources), Some(place)) = (sources, line.place) {
+                writeln!(text, "# {}", sources.position(place)).expect(INTO_STRING);
+            }
+            write!(text, "-A {chain} ").expect(INTO_STRING);
+            line.rule_words(family, &mut text);
+            text.push('\n');
+        }
+    }
+    text.push_str(if open.is_some() { "COMMIT\n" } else { "" });
+    text
+}
+
+/// The rule of an edit in the tool's words.
+pub fn rule_words(family: Family, rule: &Rule) -> String {
+    let mut text = String::new();
+    words::rule(family, rule, &mut text);
+    text
+}
+
+const INTO_STRING: &str = "writing to a string cannot fail";
+
+/// Follows the plan through every chain that it changes.
+fn pictures(plan: &Plan, observed: &Observed) -> Pictures {
+    let mut pictures = Pictures::new();
+    for (family, table, edit) in plan.edits() {
+        let chain = edit.change.chain();
+        let key = (family, table, chain.clone());
+        let picture = pictures.entry(key).or_insert_with(|| Picture::new(live_chain(observed, family, table, chain)));
+        match &edit.change {
+            Change::NewChain(_) => picture.exists = true,
+            Change::DeleteChain(_) => picture.exists = false,
+            Change::SetPolicy { policy, .. } => picture.policy = Some(*policy),
+            Change::Insert { .. } | Change::DeleteAt { .. } | Change::DeleteRule { .. } => follow(&mut picture.after, edit),
+        }
+    }
+    pictures
+}
+
+fn live_chain<'o>(observed: &'o Observed, family: Family, table: Table, chain: &ChainName) -> Option<&'o ChainRules> {
+    let Some(Observation::Read(tables)) = observed.families.get(&family) else { return None };
+    tables.get(&table).and_then(|table: &TableRules| table.chains.get(chain))
+}
+
+/// The two states that a diff is between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Before,
+    After,
+}
+
+impl Picture {
+    fn new(live: Option<&ChainRules>) -> Self {
+        let before: Vec<Line> =
+            live.map_or_else(Vec::new, |chain| chain.rules.iter().map(|rule| Line { rule: rule.clone(), place: None }).collect());
+        Self { after: before.clone(), before, existed: live.is_some(), exists: live.is_some(), policy: None }
+    }
+
+    /// The chain as lines, each with its remark.
+    fn lines(&self, family: Family, table: Table, chain: &ChainName, moment: Moment, sources: &Sources) -> Vec<(String, String)> {
+        let (rules, exists) = match moment {
+            Moment::Before => (&self.before, self.existed),
+            Moment::After => (&self.after, self.exists),
+        };
+        let mut lines = Vec::with_capacity(rules.len() + 1);
+        if exists && !chain_name::is_builtin(family, table, chain.as_str()) {
+            lines.push((format!("-N {chain}"), String::new()));
+        }
+        if let Some(policy) = self.policy {
+            let policy = if moment == Moment::Before { Policy::Drop } else { policy };
+            lines.push((format!("-P {chain} {}", policy_name(policy)), String::new()));
+        }
+        for line in rules {
+            let mut text = format!("-A {chain} ");
+            line.rule_words(family, &mut text);
+            lines.push((text, line.place.map_or_else(String::new, |place| format!("  # {}", place_of(sources, place)))));
+        }
+        lines
+    }
+}
+
+/// `path:line`: what a person looks for; the column would only make the line longer.
+fn place_of(sources: &Sources, place: Span) -> String {
+    let position = sources.position(place);
+    format!("{}:{}", position.path, position.line)
+}
+
+impl Line {
+    fn rule_words(&self, family: Family, text: &mut String) {
+        match &self.rule {
+            LiveRule::Known(rule) => words::rule(family, rule, text),
+            LiveRule::Unknown(words) => text.push_str(words),
+        }
+    }
+}
+
+/// Diff text, coloured or not.
+struct Painter {
+    style: Style,
+    text: String,
+}
+
+/// The colours of a diff.
+#[derive(Debug, Clone, Copy)]
+enum Paint {
+    None,
+    Bold,
+    Cyan,
+    Green,
+    Red,
+    Dim,
+}
+
+impl Painter {
+    fn hunk(&mut self, ops: &[DiffOp], before: &[(String, String)], after: &[(String, String)]) {
+        let (Some(first), Some(last)) = (ops.first(), ops.last()) else { return };
+        // As in every unified diff: an empty range names the line before it.
+        let range = |start: usize, end: usize| match end - start {
+            0 => format!("{start},0"),
+            1 => format!("{end}"),
+            length => format!("{},{length}", start + 1),
+        };
+        let old = range(first.old_range().start, last.old_range().end);
+        let new = range(first.new_range().start, last.new_range().end);
+        self.line(Paint::Cyan, &format!("@@ -{old} +{new} @@"));
+        for op in ops {
+            if op.tag() == DiffTag::Equal {
+                after[op.new_range()].iter().for_each(|(line, _)| self.line(Paint::None, &format!(" {line}")));
+                continue;
+            }
+            before[op.old_range()].iter().for_each(|(line, _)| self.line(Paint::Red, &format!("-{line}")));
+            for (line, place) in &after[op.new_range()] {
+                self.paint(Paint::Green, &format!("+{line}"));
+                self.line(Paint::Dim, place);
+            }
+        }
+    }
+
+    fn line(&mut self, paint: Paint, text: &str) {
+        self.paint(paint, text);
+        self.text.push('\n');
+    }
+
+    fn paint(&mut self, paint: Paint, text: &str) {
+        let code = match paint {
+            _ if self.style == Style::Plain || text.is_empty() => "",
+            Paint::None => "",
+            Paint::Bold => "\x1b[1m",
+            Paint::Cyan => "\x1b[36m",
+            Paint::Green => "\x1b[32m",
+            Paint::Red => "\x1b[31m",
+            Paint::Dim => "\x1b[2m",
+        };
+        self.text.extend([code, text, if code.is_empty() { "" } else { "\x1b[0m" }]);
+    }
+}

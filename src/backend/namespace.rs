@@ -1,0 +1,122 @@
+//! Which network namespace and which boot we are in, and whether a libvirtd shares it with us.
+//!
+//! Rules live in a network namespace and die with it, so everything remembered about them is filed under its identity.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+/// The namespace of the calling thread. `/proc/self` would be that of the process' first thread.
+const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// What a record of installed rules is valid for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The kernel's boot id: 36 characters, new at every boot.
+    pub boot_id: String,
+    /// The network namespace of the calling thread.
+    pub namespace: NamespaceId,
+}
+
+/// A network namespace, unique within one boot: `cookie-1`, or `inode-4026531840` where the kernel has no cookies.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamespaceId(String);
+
+/// The kernel would not say where we are.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {source}")]
+pub struct NamespaceFailure {
+    path: &'static str,
+    source: io::Error,
+}
+
+/// A libvirt daemon in our network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LibvirtDaemon {
+    /// `libvirtd`, `virtnetworkd`, ...
+    pub name: &'static str,
+    /// Its process id, in our process namespace.
+    pub pid: u32,
+}
+
+/// Where the calling thread is.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn identity() -> Result<Identity, NamespaceFailure> {
+    let boot_id = fs::read_to_string(BOOT_ID).map_err(|source| NamespaceFailure { path: BOOT_ID, source })?;
+    let namespace = match namespace_cookie() {
+        Some(cookie) => format!("cookie-{cookie}"),
+        // Before Linux 5.14. An inode number comes back once its namespace is gone, which a record then takes for its own: its rules are not there,
+        // and that is drift like any other.
+        None => format!("inode-{}", fs::metadata(OWN_NAMESPACE).map_err(|source| NamespaceFailure { path: OWN_NAMESPACE, source })?.ino()),
+    };
+    Ok(Identity { boot_id: boot_id.trim().to_owned(), namespace: NamespaceId(namespace) })
+}
+
+/// A daemon of libvirt that writes firewall rules in the calling thread's network namespace, if one runs where our process namespace lets us see it.
+pub fn libvirt_daemon() -> Option<LibvirtDaemon> {
+    let own = fs::read_link(OWN_NAMESPACE).ok();
+    let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    processes.filter_map(|pid| Some(LibvirtDaemon { name: libvirt_name(pid)?, pid })).find(|daemon| {
+        match (&own, fs::read_link(format!("/proc/{}/ns/net", daemon.pid))) {
+            (Some(own), Ok(theirs)) => *own == theirs,
+            // Dead: it may still have a name, but no namespace.
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => false,
+            // Where privilege does not suffice to tell, it counts: its base chains then stay, which harms nobody.
+            _ => true,
+        }
+    })
+}
+
+/// The daemons that make or use base chains; each makes them once in its life.
+fn libvirt_name(pid: u32) -> Option<&'static str> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    ["libvirtd", "virtnetworkd", "virtnwfilterd", "virtqemud"].into_iter().find(|&daemon| daemon == name.trim_end())
+}
+
+/// The number that the kernel gives a network namespace, never twice within one boot; `None` before Linux 5.14.
+#[allow(unsafe_code, reason = "neither std nor rustix has this socket option; see the argument inside")]
+fn namespace_cookie() -> Option<u64> {
+    // Any socket will do: the option is the namespace's, not the protocol's. A Unix one exists in every kernel.
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).expect("8 fits");
+    // SAFETY: `socket` is open for the whole call. `cookie` and `length` are live, aligned, exclusively ours, and `length` says how many bytes the kernel
+    // may write to `cookie`; every bit pattern is a valid `u64`.
+    let status = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut length)
+    };
+    (status == 0 && length as usize == size_of::<u64>()).then_some(cookie)
+}
+
+impl NamespaceId {
+    /// The name, which is safe as the name of a directory.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NamespaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_is_stable_and_names_a_directory() {
+        let identity = identity().expect("proc is mounted");
+        assert_eq!(identity.boot_id.len(), 36, "{}", identity.boot_id);
+        assert_eq!(identity, super::identity().expect("proc is mounted"));
+        assert!(identity.namespace.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{}", identity.namespace);
+    }
+}

@@ -1,0 +1,70 @@
+//! The command line: which command was meant, with which settings, and which exit status its outcome is.
+//!
+//! One file per command below [`options`]; the mapping from outcomes to exit statuses is here and nowhere else.
+
+mod apply;
+mod check;
+mod diff;
+mod options;
+mod purge;
+mod render;
+mod run;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::output::Output;
+use options::{Command, Options};
+use settings::Settings;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// 0: done, or in sync.
+    Done,
+    /// 1: something in the state, or a difference, needs a person.
+    Attention,
+    /// 2: trouble with the host; also what an `Err` becomes.
+    Trouble,
+}
+
+/// Runs the program with the arguments and the environment of the process.
+pub fn run() -> ExitCode {
+    let options = Options::parse();
+    let output = Output::new(options.global.color, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
+    let outcome = dispatch(&options, output);
+    let exit = outcome.unwrap_or_else(|error| {
+        output.error(&format!("{error:#}"));
+        Exit::Trouble
+    });
+    match exit {
+        Exit::Done => ExitCode::SUCCESS,
+        Exit::Attention => ExitCode::from(1),
+        Exit::Trouble => ExitCode::from(2),
+    }
+}
+
+fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
+    match &options.command {
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Options::command(), "bridgeward", &mut text);
+            output.data(&String::from_utf8_lossy(&text))?;
+            Ok(Exit::Done)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Options::command()).render(&mut text)?;
+            output.data(&String::from_utf8_lossy(&text))?;
+            Ok(Exit::Done)
+        }
+        Command::Check(check) => check::check(&Settings::of(&options.global, output)?, check),
+        Command::Render(render) => render::render(&Settings::of(&options.global, output)?, render),
+        Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?, diff),
+        Command::Apply(apply) => apply::apply(&Settings::of(&options.global, output)?, apply),
+        Command::Purge(purge) => purge::purge(&Settings::of(&options.global, output)?, purge),
+        Command::Run(run) => run::run(&options.global, output, run),
+    }
+}

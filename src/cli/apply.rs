@@ -1,0 +1,38 @@
+//! `apply`: one pass, here or by the running daemon.
+
+use super::Exit;
+use super::options::{Apply, Diff, Format};
+use super::settings::{Settings, block_on};
+use crate::daemon::control::{self, Question};
+
+pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
+    if options.dry_run {
+        return super::diff::diff(settings, &Diff { format: Format::Text, stat: false, observed: Vec::new() });
+    }
+    let store = settings.store()?;
+    if store.daemon()?.is_some() {
+        return ask(settings, store.path());
+    }
+    block_on(async {
+        let computed = settings.compute(&settings.config.state).await?;
+        settings.show(&computed);
+        let report = settings.reconciler().await?.pass(&computed).await?;
+        report.warnings.iter().for_each(|warning| settings.output.message(&format!("warning: {warning}")));
+        report.remarks.iter().for_each(|remark| settings.output.message(&format!("note: {}", remark.message)));
+        settings.output.data(&report.text())?;
+        Ok(if report.is_clean() && !computed.has_errors() { Exit::Done } else { Exit::Attention })
+    })
+}
+
+fn ask(settings: &Settings, directory: &std::path::Path) -> anyhow::Result<Exit> {
+    let answer = control::ask(directory, &Question::apply(&settings.config.state, settings.config.quirks))?;
+    if !answer.messages.is_empty() {
+        settings.output.message(answer.messages.trim_end());
+    }
+    settings.output.data(&answer.data)?;
+    Ok(match answer.exit {
+        0 => Exit::Done,
+        1 => Exit::Attention,
+        _ => Exit::Trouble,
+    })
+}

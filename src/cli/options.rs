@@ -1,0 +1,264 @@
+//! The command line: what can be said, and the help for it. `--help`, the man page and the completions come from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::Color;
+
+/// Keeps the firewall rules of virtual networks and guests exactly as libvirt-style XML in a directory says.
+#[derive(Debug, Parser)]
+#[command(name = "bridgeward", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXAMPLES)]
+pub struct Options {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bridgeward check                          is everything in /etc/bridgeward/state right?
+  bridgeward diff                           what would change in the kernel, rule by rule?
+  sudo bridgeward apply                     change exactly that
+  sudo bridgeward run                       keep it so: watch the files and the rules
+  bridgeward --state ./state render         the complete rule set, as iptables-restore input
+
+Exit status: 0 done or in sync, 1 something in the state needs a person, 2 trouble with the host.";
+
+/// Options that stand before or after any command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Directory (read recursively) or file with network, filter and interface XML; may be repeated
+    ///
+    /// Default: `state` in the configuration, else /etc/bridgeward/state.
+    #[arg(long, global = true, value_name = "PATH", env = "BRIDGEWARD_STATE", value_delimiter = ':')]
+    pub state: Vec<PathBuf>,
+
+    /// Configuration file [default: /etc/bridgeward/bridgeward.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE", env = "BRIDGEWARD_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Where libvirt's rules differ from what the XML says: the rule the XML means, or libvirt 9.0 bug for bug
+    #[arg(long, global = true, value_name = "MODE", value_enum)]
+    pub quirks: Option<QuirksOption>,
+
+    /// Whose rules are ours: only what the state or our record names, or all of libvirt's name space
+    #[arg(long, global = true, value_name = "SCOPE", value_enum)]
+    pub scope: Option<ScopeOption>,
+
+    /// Where our jumps must stand in built-in chains: once, anywhere, or at the head
+    #[arg(long, global = true, value_name = "WHERE", value_enum)]
+    pub hooks: Option<HooksOption>,
+
+    /// Treat warnings as errors
+    #[arg(long, global = true)]
+    pub strict: bool,
+
+    /// Where the record of installed rules lives [default: /run/bridgeward]
+    #[arg(long, global = true, value_name = "DIR", env = "BRIDGEWARD_RUN_DIR")]
+    pub run_dir: Option<PathBuf>,
+
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub color: Color,
+
+    /// Say more: -v what is done, -vv every step
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// See [`crate::model::Quirks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum QuirksOption {
+    /// The rule that the XML means, or an error where there is none
+    Fixed,
+    /// libvirt 9.0 rule for rule
+    Libvirt,
+}
+
+/// See [`crate::plan::Scope`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScopeOption {
+    /// What the state or the record names; the rest is left alone
+    Shared,
+    /// Everything in libvirt's name space
+    Exclusive,
+}
+
+/// See [`crate::plan::HookPlacement`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HooksOption {
+    /// Once, anywhere in the chain
+    Present,
+    /// At the head, in our order
+    First,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Parse, validate and resolve every file; show every fault of every file at once
+    #[command(after_help = "\
+Examples:
+  bridgeward check                       the configured state
+  bridgeward check ./state               another directory
+  bridgeward check lab.xml web.xml       single files (references between them are followed)
+  bridgeward check --strict --format json ./state
+
+Exit status: 0 no faults, 1 faults, 2 trouble (a path that cannot be read).")]
+    Check(Check),
+
+    /// Print the complete desired rule set as input for iptables-restore, ip6tables-restore and ebtables-restore
+    #[command(after_help = "\
+Examples:
+  bridgeward render                             everything, each family under its own heading
+  bridgeward render --family ipv4 | iptables-restore --test
+  bridgeward render --explain                   each rule with the file and line it comes from
+  bridgeward render --format json
+
+Needs no root and touches nothing. Exit status: 0 done, 1 faults in the state, 2 trouble.")]
+    Render(Render),
+
+    /// Show what `apply` would change: a unified diff of rules, each with the XML line it comes from
+    #[command(after_help = "\
+Examples:
+  sudo bridgeward diff                                  against the kernel
+  sudo bridgeward diff --stat                           only how much, per table and chain
+  sudo bridgeward diff --format json
+  bridgeward diff --observed fw.save --observed eb.save   against saved iptables-save, ip6tables-save,
+                                                        ebtables-save or `ebtables -t nat -L` output; needs no root
+
+Exit status: 0 in sync, 1 changes or held objects, 2 trouble.")]
+    Diff(Diff),
+
+    /// Make the kernel hold exactly the desired rules, changing only what differs
+    #[command(after_help = "\
+Examples:
+  sudo bridgeward apply
+  sudo bridgeward apply --dry-run             the same as diff
+  sudo bridgeward apply --state ./state --quirks libvirt
+
+Beside a running daemon it asks the daemon to do the pass. Rules of others are never touched.
+Exit status: 0 done, 1 some object is refused or held, 2 trouble.")]
+    Apply(Apply),
+
+    /// Watch the files and the kernel, and keep them in step until stopped
+    #[command(after_help = "\
+Examples:
+  sudo bridgeward run
+  sudo bridgeward run -v --state /srv/state --poll 2s
+  sudo systemctl start bridgeward
+
+SIGHUP: read the configuration and do a full pass now. SIGTERM: stop; the rules stay.")]
+    Run(Run),
+
+    /// Remove everything that bridgeward owns from the kernel, and only that
+    #[command(after_help = "\
+Examples:
+  sudo bridgeward purge
+  sudo bridgeward purge --stop        stop the running daemon first
+
+Refused while `bridgeward run` lives, unless --stop is given.
+Exit status: 0 done, 1 something had to stay, 2 trouble.")]
+    Purge(Purge),
+
+    /// Print the completion script for a shell
+    #[command(after_help = "Examples:\n  bridgeward completions bash > /etc/bash_completion.d/bridgeward")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Print the man page
+    #[command(after_help = "Examples:\n  bridgeward man | man -l -")]
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Directories or files to check instead of the configured state
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Human text, or one JSON document on stdout
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Render {
+    /// Restore input, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub format: RenderFormat,
+    /// Only one family
+    #[arg(long, value_enum)]
+    pub family: Option<FamilyOption>,
+    /// Add the XML place of every rule as a comment
+    #[arg(long)]
+    pub explain: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Human text, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Only how many rules change, per table and chain
+    #[arg(long)]
+    pub stat: bool,
+    /// Saved output of a tool to compare with instead of the kernel; may be repeated, one per family
+    #[arg(long, value_name = "FILE")]
+    pub observed: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// How often to look at the kernel although nothing said that it changed, such as `10s` or `500ms` [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub poll: Option<std::time::Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// Stop a running daemon first
+    #[arg(long)]
+    pub stop: bool,
+}
+
+/// How a command prints its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For machines: one versioned document
+    Json,
+}
+
+/// How `render` prints its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum RenderFormat {
+    /// Input of the tools' restore commands
+    #[default]
+    Restore,
+    /// One versioned document
+    Json,
+}
+
+/// One of the tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FamilyOption {
+    /// iptables
+    Ipv4,
+    /// ip6tables
+    Ipv6,
+    /// ebtables
+    Bridge,
+}

@@ -1,0 +1,141 @@
+//! Command line, environment, configuration file and defaults, in this order, made one; and what most commands do with them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::options::{Global, HooksOption, QuirksOption, ScopeOption};
+use crate::backend::probe::{self, Commands};
+use crate::backend::system::System;
+use crate::backend::{links, namespace};
+use crate::config::{self, Config};
+use crate::diagnostic::{self, Severity};
+use crate::load;
+use crate::model::Quirks;
+use crate::output::Output;
+use crate::plan::{HookPlacement, Scope};
+use crate::reconcile::Reconciler;
+use crate::reconcile::compute::{self, Computed, Reading};
+use crate::resolve::Link;
+use crate::source::Sources;
+use crate::store::Store;
+
+/// What a command works with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The configuration with the command line laid over it.
+    pub config: Config,
+    /// Where it says things.
+    pub output: Output,
+    /// The least severity of diagnostics that is shown unasked.
+    pub least: Severity,
+}
+
+impl Settings {
+    /// Reads the configuration file and lays the command line over it.
+    ///
+    /// # Errors
+    /// When the file was asked for and cannot be read, or is wrong.
+    pub fn of(global: &Global, output: Output) -> anyhow::Result<Self> {
+        let mut config = read_config(global.config.as_deref(), output)?;
+        if !global.state.is_empty() {
+            config.state.clone_from(&global.state);
+        }
+        match global.quirks {
+            Some(QuirksOption::Fixed) => config.quirks = Quirks::Fixed,
+            Some(QuirksOption::Libvirt) => config.quirks = Quirks::Libvirt,
+            None => {}
+        }
+        match global.scope {
+            Some(ScopeOption::Shared) => config.scope = Scope::Shared,
+            Some(ScopeOption::Exclusive) => config.scope = Scope::Exclusive,
+            None => {}
+        }
+        match global.hooks {
+            Some(HooksOption::Present) => config.hooks = HookPlacement::Present,
+            Some(HooksOption::First) => config.hooks = HookPlacement::First,
+            None => {}
+        }
+        config.strict |= global.strict;
+        if let Some(run_dir) = &global.run_dir {
+            config.run_dir.clone_from(run_dir);
+        }
+        let least = if global.verbose > 0 { Severity::Note } else { Severity::Warning };
+        Ok(Self { config, output, least })
+    }
+
+    /// How the files are to be read.
+    pub fn reading(&self) -> Reading {
+        Reading { quirks: self.config.quirks, strict: self.config.strict }
+    }
+
+    /// Reads the state at `paths`, and the host's devices where they can be had (without them an interface without a target is matched to nothing).
+    ///
+    /// # Errors
+    /// When a path is missing or unreadable: that is never taken for an empty state.
+    pub async fn compute(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
+        let loaded = load::load(paths).context("the state cannot be read; create the directory, or name another one with --state")?;
+        Ok(compute::compute(&loaded, &self.links().await, self.reading()))
+    }
+
+    /// The devices of this network namespace.
+    pub async fn links(&self) -> Vec<Link> {
+        links::links().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "interfaces without a target are matched to no device");
+            Vec::new()
+        })
+    }
+
+    /// Prints what there is to say about the files.
+    pub fn show(&self, computed: &Computed) {
+        self.output.diagnostics(&computed.diagnostics, &computed.sources, self.least);
+    }
+
+    /// The tools of this host.
+    pub async fn system(&self) -> System {
+        let tools = &self.config.tools;
+        let commands = Commands { ipv4: tools.iptables.clone(), ipv6: tools.ip6tables.clone(), bridge: tools.ebtables.clone() };
+        System::new(probe::probe(&commands).await, System::DEFAULT_LIMIT)
+    }
+
+    /// The record of this network namespace.
+    ///
+    /// # Errors
+    /// When its directory cannot be made or is not safe.
+    pub fn store(&self) -> anyhow::Result<Store> {
+        let identity = namespace::identity()?;
+        Store::open(&self.config.run_dir, identity).context("the record of installed rules is needed to tell ours from others'")
+    }
+
+    /// Everything that changes rules.
+    ///
+    /// # Errors
+    /// As [`Settings::store`].
+    pub async fn reconciler(&self) -> anyhow::Result<Reconciler<System>> {
+        Ok(Reconciler::new(self.system().await, self.store()?, self.config.scope, self.config.hooks))
+    }
+}
+
+/// Runs asynchronous work to its end. Two workers: while one parses what a tool printed, the other feeds the next.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no asynchronous runtime")?;
+    runtime.block_on(work)
+}
+
+fn read_config(path: Option<&Path>, output: Output) -> anyhow::Result<Config> {
+    let asked = path.is_some();
+    let path = path.unwrap_or(Path::new(config::DEFAULT_PATH));
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if !asked && error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+        outcome => outcome.with_context(|| format!("cannot read the configuration {}", path.display()))?,
+    };
+    let mut sources = Sources::default();
+    let file = sources.add(path.display().to_string(), text);
+    match config::parse(&sources, file) {
+        Ok(config) => Ok(config),
+        Err(fault) => {
+            output.message(&diagnostic::render(&fault, &sources, output.messages));
+            bail!("the configuration {} is wrong; nothing was done", path.display())
+        }
+    }
+}

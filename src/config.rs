@@ -1,0 +1,206 @@
+//! `bridgeward.toml`: the settings that are not worth typing twice.
+//!
+//! Text in, a checked [`Config`] or a diagnostic with a caret out; an unknown key is an error. Every long option of the
+//! command line has a key here, and the command line wins.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::Quirks;
+use crate::plan::{HookPlacement, Scope};
+use crate::source::{FileId, Sources, Span};
+
+/// Where the configuration is looked for unless `--config` or `BRIDGEWARD_CONFIG` says otherwise; it need not exist there.
+pub const DEFAULT_PATH: &str = "/etc/bridgeward/bridgeward.toml";
+
+/// Where the state is looked for unless something says otherwise.
+pub const DEFAULT_STATE: &str = "/etc/bridgeward/state";
+
+/// The content of `bridgeward.toml`; what is absent keeps its default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// State directories or single files.
+    pub state: Vec<PathBuf>,
+    /// `"fixed"` or `"libvirt"`.
+    #[serde(with = "QuirksName")]
+    pub quirks: Quirks,
+    /// `"shared"` or `"exclusive"`.
+    #[serde(with = "ScopeName")]
+    pub scope: Scope,
+    /// `"present"` or `"first"`.
+    #[serde(with = "HooksName")]
+    pub hooks: HookPlacement,
+    /// Warnings count as errors.
+    pub strict: bool,
+    /// Where the record lives.
+    pub run_dir: PathBuf,
+    /// How often `run` looks at the kernel although nothing said that it changed; at least 100 ms.
+    #[serde(deserialize_with = "duration")]
+    pub poll: Duration,
+    /// How long `run` waits after the last change of a file before it reads the state; at most 10 s.
+    #[serde(deserialize_with = "duration")]
+    pub settle: Duration,
+    /// The commands to run.
+    pub tools: Tools,
+}
+
+/// Names or paths of the tools; each is used with `-save` and `-restore` appended.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tools {
+    /// For IPv4: `iptables`, `iptables-nft`, `iptables-legacy`, or a path.
+    pub iptables: String,
+    /// For IPv6.
+    pub ip6tables: String,
+    /// For bridges.
+    pub ebtables: String,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Quirks", rename_all = "lowercase")]
+enum QuirksName {
+    Fixed,
+    Libvirt,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Scope", rename_all = "lowercase")]
+enum ScopeName {
+    Shared,
+    Exclusive,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "HookPlacement", rename_all = "lowercase")]
+enum HooksName {
+    Present,
+    First,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state: vec![PathBuf::from(DEFAULT_STATE)],
+            quirks: Quirks::default(),
+            scope: Scope::default(),
+            hooks: HookPlacement::default(),
+            strict: false,
+            run_dir: PathBuf::from("/run/bridgeward"),
+            poll: Duration::from_secs(10),
+            settle: Duration::from_millis(75),
+            tools: Tools::default(),
+        }
+    }
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Self { iptables: "iptables".into(), ip6tables: "ip6tables".into(), ebtables: "ebtables".into() }
+    }
+}
+
+/// Reads the text of one configuration file.
+///
+/// # Errors
+/// The first fault, with its place.
+pub fn parse(sources: &Sources, file: FileId) -> Result<Config, Box<Diagnostic>> {
+    let text = &sources.file(file).text;
+    let config: Config = toml::from_str(text).map_err(|error| Box::new(fault(file, text, &error)))?;
+    let whole = Span { file, start: 0, end: u32::try_from(text.len()).unwrap_or(u32::MAX) };
+    if config.poll < Duration::from_millis(100) {
+        return Err(Box::new(Diagnostic::error("config-value", "`poll` is below 100 ms", key(text, "poll", whole), "at least \"100ms\"")));
+    }
+    if config.settle > Duration::from_secs(10) {
+        return Err(Box::new(Diagnostic::error("config-value", "`settle` is above 10 s", key(text, "settle", whole), "at most \"10s\"")));
+    }
+    Ok(config)
+}
+
+fn fault(file: FileId, text: &str, error: &toml::de::Error) -> Diagnostic {
+    let range = error.span().unwrap_or(0..text.len());
+    let position = |at: usize| u32::try_from(at.min(text.len())).unwrap_or(u32::MAX);
+    let span = Span { file, start: position(range.start), end: position(range.end) };
+    Diagnostic::error("config-syntax", error.message().trim().replace('\n', "; "), span, "")
+        .help("`man bridgeward.toml` and the comments of the shipped file list every key")
+}
+
+/// The line that sets a key at the top level, or `otherwise`.
+fn key(text: &str, name: &str, otherwise: Span) -> Span {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('=')) {
+            let position = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+            return Span { file: otherwise.file, start: position(start), end: position(start + line.trim_end().len()) };
+        }
+        start += line.len();
+    }
+    otherwise
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|_| serde::de::Error::custom(format!("`{text}` is not a time: write \"10s\" or \"500ms\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, (String, String)> {
+        let mut sources = Sources::default();
+        let file = sources.add("bridgeward.toml", text);
+        parse(&sources, file).map_err(|fault| (fault.message.clone(), sources.position(fault.span()).to_string()))
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(read(""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn the_shipped_file_says_the_defaults() {
+        assert_eq!(read(include_str!("../contrib/bridgeward.toml")), Ok(Config::default()));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            state = ["/srv/a", "/srv/b"]
+            quirks = "libvirt"
+            scope = "exclusive"
+            hooks = "first"
+            strict = true
+            run_dir = "/tmp/r"
+            poll = "2s"
+            settle = "200ms"
+            [tools]
+            iptables = "iptables-legacy"
+        "#;
+        let config = read(text).unwrap();
+        assert_eq!(config.quirks, Quirks::Libvirt);
+        assert_eq!(config.scope, Scope::Exclusive);
+        assert_eq!(config.hooks, HookPlacement::First);
+        assert_eq!(config.poll, Duration::from_secs(2));
+        assert_eq!(config.tools.iptables, "iptables-legacy");
+        assert_eq!(config.tools.ebtables, "ebtables");
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_at_its_place() {
+        let (message, place) = read("strict = true\nqirks = \"fixed\"\n").unwrap_err();
+        assert!(message.contains("unknown field `qirks`"), "{message}");
+        assert_eq!(place, "bridgeward.toml:2:1");
+    }
+
+    #[test]
+    fn a_time_without_a_unit_is_refused() {
+        let (message, place) = read("poll = \"10\"\n").unwrap_err();
+        assert!(message.contains("is not a time"), "{message}");
+        assert!(place.starts_with("bridgeward.toml:1:"), "{place}");
+        assert_eq!(read("poll = \"1ms\"\n").unwrap_err().0, "`poll` is below 100 ms");
+    }
+}

@@ -1,0 +1,111 @@
+//! What the daemon says: one line per change or repair, a few more for its details, and nothing at all while nothing happens.
+//!
+//! A fault is told when it appears and when it goes, not at every pass.
+
+use std::collections::BTreeSet;
+
+use crate::diagnostic::{self, Severity, Style};
+use crate::reconcile::Failure;
+use crate::reconcile::compute::Computed;
+use crate::reconcile::report::Report;
+
+/// Rules named one by one per pass; a flush of thousands is summed up.
+const MOST_RULES: usize = 40;
+
+/// Why there was a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The daemon came up.
+    Start,
+    /// State files changed.
+    Files,
+    /// It was time to look.
+    Poll,
+    /// SIGHUP.
+    Hangup,
+    /// `apply` asked.
+    Asked,
+}
+
+/// What was said last, so that it is not said again.
+#[derive(Debug, Default)]
+pub struct Journal {
+    told: BTreeSet<String>,
+    objects: Option<u64>,
+}
+
+impl Journal {
+    /// Tells of one pass.
+    pub fn pass(&mut self, cause: Cause, unreadable: Option<&str>, computed: &Computed, outcome: &Result<Report, Failure>) {
+        let mut now = BTreeSet::new();
+        if let Some(reason) = unreadable {
+            now.insert(format!("{reason}; the last state that could be read stays in force"));
+        }
+        for fault in computed.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error) {
+            now.insert(diagnostic::render(fault, &computed.sources, Style::Plain));
+        }
+        match outcome {
+            Ok(report) => {
+                self.changes(cause, computed, report);
+                now.extend(report.warnings.iter().cloned());
+                now.extend(report.remarks.iter().map(|remark| format!("{}: {}", remark.code, remark.message)));
+                now.extend(report.held.iter().map(|held| {
+                    let place = held.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+                    format!("{} is held: {}{place}; {}", held.object, held.message, held.keeping)
+                }));
+                now.extend(report.stuck.iter().map(|stuck| {
+                    format!("{} {} {}: `{}` does not stay as written and is left alone", stuck.family, stuck.table, stuck.chain, stuck.rule)
+                }));
+            }
+            Err(failure) => {
+                now.insert(failure.to_string());
+            }
+        }
+        for news in now.difference(&self.told) {
+            tracing::warn!("{news}");
+        }
+        for gone in self.told.difference(&now) {
+            tracing::info!("no longer: {}", gone.lines().next().unwrap_or_default());
+        }
+        self.told = now;
+    }
+
+    fn changes(&mut self, cause: Cause, computed: &Computed, report: &Report) {
+        let objects = fingerprint(computed);
+        let same_state = self.objects.replace(objects) == Some(objects);
+        let total = report.total();
+        if report.edits.is_empty() {
+            if cause != Cause::Poll {
+                tracing::info!(?cause, objects = report.objects, took = ?report.took, "in sync");
+            }
+            return;
+        }
+        let what = if same_state { "drift repaired" } else { "state applied" };
+        tracing::info!(?cause, inserted = total.inserted, deleted = total.deleted, held = report.held.len(), took = ?report.took, "{what}");
+        for line in report.changed.iter().take(MOST_RULES) {
+            tracing::info!("  {line}");
+        }
+        if report.changed.len() > MOST_RULES {
+            tracing::info!("  and {} more", report.changed.len() - MOST_RULES);
+        }
+    }
+}
+
+/// Tells one desired rule set from another; places do not count.
+fn fingerprint(computed: &Computed) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    for (object, rules) in &computed.compiled.objects {
+        object.hash(&mut hasher);
+        for (chain, placed) in rules.chains.iter().chain(&rules.shared) {
+            chain.hash(&mut hasher);
+            for rule in placed {
+                rule.rule.hash(&mut hasher);
+            }
+        }
+    }
+    for held in computed.resolved.held.iter().chain(&computed.compiled.held) {
+        held.object.hash(&mut hasher);
+    }
+    hasher.finish()
+}

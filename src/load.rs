@@ -1,0 +1,188 @@
+//! State files in: paths from the command line or the configuration to texts, and to faults for what cannot be one.
+//!
+//! Only names ending in `.xml` are read, each inode once. Nothing is parsed here, no file is ever written, and nothing that could
+//! block (a FIFO, a device) is opened. [`find`] decides which files there are, [`read`] makes a text of one.
+
+mod find;
+mod read;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::diagnostic::Diagnostic;
+use crate::parse::{Broken, BrokenKind, Parsed};
+use crate::source::{FileId, Sources, Span};
+
+use find::Limits;
+use read::Content;
+
+/// The most bytes in one file.
+pub const FILE_LIMIT: u64 = 8 << 20;
+
+/// The most bytes in all files.
+const TOTAL_LIMIT: usize = 256 << 20;
+
+/// What the state directories hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Texts, sorted by path.
+    pub files: Vec<LoadedFile>,
+    /// Files that are there and have no readable text, sorted by path.
+    pub faults: Vec<Fault>,
+}
+
+/// One readable file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedFile {
+    /// The path as the user gave it, with what lies below a given directory appended.
+    pub path: Arc<str>,
+    /// The whole text, a byte order mark removed.
+    pub text: Arc<str>,
+    /// Which file on disk it was.
+    pub stamp: Stamp,
+}
+
+/// What tells one state of a file on disk from another. Two reads with equal stamps may still differ within one clock tick: compare texts to be sure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// The device it is on.
+    pub device: u64,
+    /// Its inode.
+    pub inode: u64,
+    /// Its last change of content.
+    pub modified: SystemTime,
+    /// A hash of its bytes, for comparing with a state of it that is no longer in memory; stable within one build of bridgeward only.
+    pub hash: u64,
+}
+
+/// A file without a readable text: what it defines is unknown, so nothing absent may be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The path as shown.
+    pub path: Arc<str>,
+    /// Stable, kebab-case, as in a diagnostic.
+    pub code: &'static str,
+    /// One lower-case sentence.
+    pub message: String,
+    /// What stands there, or what was expected.
+    pub label: String,
+    /// How to mend it.
+    pub help: &'static str,
+    /// The text as far as it can be shown, and the bytes of it that are at fault; `None` where there is no text.
+    pub excerpt: Option<Excerpt>,
+}
+
+/// The showable form of a text that is not UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The text with replacement characters.
+    pub text: Arc<str>,
+    /// The first byte at fault in it, counted from 0.
+    pub at: u32,
+    /// How many bytes are at fault.
+    pub length: u32,
+}
+
+/// Why the state as a whole is not known: never to be taken for "empty".
+#[derive(Debug, thiserror::Error)]
+pub enum LoadFailure {
+    /// A given path does not exist, or it or a directory below it cannot be opened or listed.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Unreadable {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is more than bridgeward is willing to read.
+    #[error("{path}: {excess}; is this the state directory?", path = .path.display())]
+    TooMuch {
+        /// Where the limit was passed.
+        path: PathBuf,
+        /// Which limit.
+        excess: String,
+    },
+}
+
+/// Files of one load as they were numbered in a [`Sources`].
+#[derive(Debug, Clone, Default)]
+pub struct Entered {
+    /// The files that can be parsed.
+    pub files: Vec<FileId>,
+    /// What parsing the others would give: one broken document and one diagnostic each.
+    pub faults: Vec<Parsed>,
+}
+
+/// Reads every state file below `paths`: directories recursively, files as they are whatever their name.
+///
+/// # Errors
+/// When a given path, or a directory below it, cannot be read, or when there is too much.
+pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
+    let mut loaded = Loaded::default();
+    let mut seen = BTreeSet::new();
+    let mut total = 0;
+    for found in find::files(paths, Limits::default())? {
+        let path: Arc<str> = found.path.to_string_lossy().into();
+        match read::read(&found.path, &mut seen) {
+            Content::Text(text, stamp) => {
+                total += text.len();
+                loaded.files.push(LoadedFile { path, text, stamp });
+            }
+            Content::Fault(reason) => {
+                let fault = reason.at(path);
+                total += fault.excerpt.as_ref().map_or(0, |excerpt| excerpt.text.len());
+                loaded.faults.push(fault);
+            }
+            Content::Absent if found.given => {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(LoadFailure::Unreadable { path: found.path, source });
+            }
+            Content::Absent | Content::Duplicate => {}
+        }
+        if total > TOTAL_LIMIT {
+            return Err(LoadFailure::TooMuch {
+                path: found.path,
+                excess: format!("more than {} MiB of files up to here", TOTAL_LIMIT >> 20),
+            });
+        }
+    }
+    loaded.files.sort_by(|a, b| a.path.cmp(&b.path));
+    loaded.faults.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(loaded)
+}
+
+/// Whether a file of this name is a state file: `*.xml`, but no dot file and nothing that an editor left. Editors' other leavings (`x.xml~`, `x.xml.swp`,
+/// `#x.xml#`, `sedXXXXXX`), package managers' (`x.xml.dpkg-new`) and libvirt's (`x.xml.new`) do not end in `.xml`.
+pub fn is_state_file(path: &Path) -> bool {
+    let Some(name) = path.file_name() else { return false };
+    let name = name.as_encoded_bytes();
+    name.ends_with(b".xml") && !name.starts_with(b".") && !name.starts_with(b"#")
+}
+
+impl Loaded {
+    /// Adds everything to `sources`, in order.
+    pub fn enter(&self, sources: &mut Sources) -> Entered {
+        let files = self.files.iter().map(|file| sources.add(Arc::clone(&file.path), Arc::clone(&file.text))).collect();
+        let faults = self.faults.iter().map(|fault| fault.enter(sources)).collect();
+        Entered { files, faults }
+    }
+}
+
+impl Fault {
+    fn enter(&self, sources: &mut Sources) -> Parsed {
+        let (text, at, length) =
+            self.excerpt.as_ref().map_or(("".into(), 0, 0), |excerpt| (Arc::clone(&excerpt.text), excerpt.at, excerpt.length));
+        let file = sources.add(Arc::clone(&self.path), text);
+        let span = Span { file, start: at, end: at + length };
+        Parsed {
+            broken: vec![Broken { what: BrokenKind::Unknown, span }],
+            diagnostics: vec![Diagnostic::error(self.code, self.message.clone(), span, self.label.clone()).help(self.help)],
+            ..Parsed::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

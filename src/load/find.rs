@@ -1,0 +1,133 @@
+//! Which files there are below the given paths; nothing is opened here but directories.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{LoadFailure, is_state_file};
+
+/// A file to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The given path, with what lies below it appended.
+    pub path: PathBuf,
+    /// True for a path that the user named: it must be there.
+    pub given: bool,
+    /// True for a symbolic link.
+    link: bool,
+}
+
+/// How much we are willing to list.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Files.
+    pub files: usize,
+    /// Directories inside each other.
+    pub depth: usize,
+}
+
+struct Search {
+    limits: Limits,
+    found: Vec<Found>,
+    /// Directories already listed: a link to one of them, or a loop, adds nothing.
+    listed: BTreeSet<(u64, u64)>,
+}
+
+/// All state files below `paths`, links last and otherwise by path: of several names of one inode, the first is the one to show. libvirt's `autostart/x.xml`
+/// is a link to `x.xml`.
+pub(super) fn files(paths: &[PathBuf], limits: Limits) -> Result<Vec<Found>, LoadFailure> {
+    let mut search = Search { limits, found: Vec::new(), listed: BTreeSet::new() };
+    for path in paths {
+        let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+        if metadata.is_dir() {
+            search.list(path, &metadata, 0)?;
+        } else {
+            search.add(path.clone(), true, false)?;
+        }
+    }
+    search.found.sort_by(|a, b| (a.link, &a.path).cmp(&(b.link, &b.path)));
+    Ok(search.found)
+}
+
+impl Search {
+    fn list(&mut self, directory: &Path, metadata: &Metadata, depth: usize) -> Result<(), LoadFailure> {
+        if !self.listed.insert((metadata.dev(), metadata.ino())) {
+            return Ok(());
+        }
+        if depth > self.limits.depth {
+            let excess = format!("more than {} directories inside each other", self.limits.depth);
+            return Err(LoadFailure::TooMuch { path: directory.to_owned(), excess });
+        }
+        let entries = match fs::read_dir(directory) {
+            // Removed between its parent's listing and its own.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return Ok(()),
+            entries => entries.map_err(|source| unreadable(directory, source))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(|source| unreadable(directory, source))?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = entry.path();
+            let kind = entry.file_type().map_err(|source| unreadable(&path, source))?;
+            let target = if kind.is_dir() || kind.is_symlink() { fs::metadata(&path).ok() } else { None };
+            match target {
+                Some(target) if target.is_dir() => self.list(&path, &target, depth + 1)?,
+                // A dangling link is found missing when it is read.
+                _ if is_state_file(&path) => self.add(path, false, kind.is_symlink())?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: PathBuf, given: bool, link: bool) -> Result<(), LoadFailure> {
+        if self.found.len() == self.limits.files {
+            let excess = format!("more than {} files", self.limits.files);
+            return Err(LoadFailure::TooMuch { path, excess });
+        }
+        self.found.push(Found { path, given, link });
+        Ok(())
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> LoadFailure {
+    LoadFailure::Unreadable { path: path.to_owned(), source }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { files: 100_000, depth: 32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(root: &Path, files_limit: usize, depth: usize) -> Result<Vec<Found>, LoadFailure> {
+        files(&[root.to_owned()], Limits { files: files_limit, depth })
+    }
+
+    #[test]
+    fn the_number_of_files_is_bounded() {
+        let root = tempfile::tempdir().expect("a directory");
+        for name in ["a.xml", "b.xml", "c.xml", "not-counted.txt"] {
+            fs::write(root.path().join(name), "").expect("a file");
+        }
+        assert_eq!(limited(root.path(), 3, 9).expect("three fit").len(), 3);
+        let failure = limited(root.path(), 2, 9).expect_err("three are too many");
+        assert!(failure.to_string().contains("more than 2 files"), "{failure}");
+    }
+
+    #[test]
+    fn the_depth_of_directories_is_bounded() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(root.path().join("a/b")).expect("directories");
+        assert!(limited(root.path(), 9, 2).is_ok());
+        let failure = limited(root.path(), 9, 1).expect_err("two levels are too many");
+        assert!(failure.to_string().contains("more than 1 directories inside each other"), "{failure}");
+    }
+}

@@ -1,0 +1,151 @@
+//! One file to its text, or to the reason why it has none.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Excerpt, FILE_LIMIT, Fault, Stamp};
+
+/// What reading a file gave.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Its text.
+    Text(Arc<str>, Stamp),
+    /// It is there, and has no text.
+    Fault(Reason),
+    /// It is not there (any more).
+    Absent,
+    /// It was read under another name.
+    Duplicate,
+}
+
+/// A [`Fault`] without its path.
+#[derive(Debug)]
+pub(super) struct Reason {
+    code: &'static str,
+    message: String,
+    label: String,
+    help: &'static str,
+    excerpt: Option<Excerpt>,
+}
+
+/// Reads the file, unless `seen` has its inode.
+pub(super) fn read(path: &Path, seen: &mut BTreeSet<(u64, u64)>) -> Content {
+    // Looked at before it is opened: opening alone wakes the writer of a FIFO and rewinds a tape.
+    let opened = fs::metadata(path).and_then(|metadata| if metadata.is_file() { open(path).map(Some) } else { Ok(None) });
+    let (mut file, metadata) = match opened.and_then(|file| file.map(|file| file.metadata().map(|metadata| (file, metadata))).transpose()) {
+        Ok(Some((file, metadata))) if metadata.is_file() => (file, metadata),
+        Ok(_) => return Content::Fault(not_regular()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Content::Absent,
+        Err(error) => return Content::Fault(unreadable(&error)),
+    };
+    if !seen.insert((metadata.dev(), metadata.ino())) {
+        return Content::Duplicate;
+    }
+    let mut bytes = Vec::new();
+    // By what is read, not by the size: the file may be growing.
+    if let Err(error) = Read::by_ref(&mut file).take(FILE_LIMIT + 1).read_to_end(&mut bytes) {
+        return Content::Fault(unreadable(&error));
+    }
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Content::Fault(too_large());
+    }
+    let stamp = Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+        hash: hash(&bytes),
+    };
+    match decode(&bytes) {
+        Ok(text) => Content::Text(text.into(), stamp),
+        Err(reason) => Content::Fault(reason),
+    }
+}
+
+/// Never blocks, even if the file was replaced by a FIFO since it was looked at.
+fn open(path: &Path) -> io::Result<File> {
+    // std adds O_CLOEXEC.
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
+fn decode(bytes: &[u8]) -> Result<&str, Reason> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(utf16());
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| not_utf8(bytes, error.valid_up_to()))
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+fn not_regular() -> Reason {
+    Reason {
+        code: "not-a-regular-file",
+        message: "this is not a regular file".to_owned(),
+        label: "expected a file with XML in it".to_owned(),
+        help: "remove it, or rename it so that it does not end in `.xml`",
+        excerpt: None,
+    }
+}
+
+fn unreadable(error: &io::Error) -> Reason {
+    Reason {
+        code: "unreadable-file",
+        message: format!("the file cannot be read: {error}"),
+        label: "expected a readable file".to_owned(),
+        help: "make it readable for the user that bridgeward runs as, or remove it",
+        excerpt: None,
+    }
+}
+
+fn too_large() -> Reason {
+    Reason {
+        code: "file-too-large",
+        message: format!("the file is larger than {} MiB", FILE_LIMIT >> 20),
+        label: "expected one definition, a few kilobytes".to_owned(),
+        help: "put each definition into a file of its own",
+        excerpt: None,
+    }
+}
+
+fn utf16() -> Reason {
+    Reason {
+        code: "utf-16-file",
+        message: "the file is in UTF-16".to_owned(),
+        label: "expected UTF-8".to_owned(),
+        help: "save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`",
+        excerpt: None,
+    }
+}
+
+fn not_utf8(bytes: &[u8], at: usize) -> Reason {
+    let replacement = char::REPLACEMENT_CHARACTER.len_utf8();
+    let excerpt = Excerpt {
+        text: String::from_utf8_lossy(bytes).into(),
+        at: u32::try_from(at).expect("a file has at most 8 MiB"),
+        length: u32::try_from(replacement).expect("a character has at most 4 bytes"),
+    };
+    Reason {
+        code: "not-utf-8",
+        message: "the file is not in UTF-8".to_owned(),
+        label: format!("byte 0x{:02x} cannot stand here", bytes[at]),
+        help: "save it as UTF-8, for example with `iconv -f ISO-8859-1 -t UTF-8`",
+        excerpt: Some(excerpt),
+    }
+}
+
+impl Reason {
+    /// The fault of the file at `path`.
+    pub(super) fn at(self, path: Arc<str>) -> Fault {
+        Fault { path, code: self.code, message: self.message, label: self.label, help: self.help, excerpt: self.excerpt }
+    }
+}

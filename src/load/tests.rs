@@ -1,0 +1,187 @@
+//! Loading from real directories: which files count, what is a fault, what is a failure.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn directory(files: &[(&str, &[u8])]) -> TempDir {
+    let root = tempfile::tempdir().expect("a directory");
+    for (name, bytes) in files {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("a directory");
+        fs::write(path, bytes).expect("a file");
+    }
+    root
+}
+
+fn load_one(root: &TempDir) -> Loaded {
+    load(&[root.path().to_owned()]).expect("it can be listed")
+}
+
+fn names(root: &TempDir, loaded: &Loaded) -> Vec<String> {
+    let prefix = format!("{}/", root.path().display());
+    loaded.files.iter().map(|file| file.path.strip_prefix(&prefix).expect("it lies below").to_owned()).collect()
+}
+
+fn only_fault(loaded: &Loaded) -> &Fault {
+    assert_eq!((loaded.files.len(), loaded.faults.len()), (0, 1), "{loaded:?}");
+    &loaded.faults[0]
+}
+
+#[test]
+fn state_files_are_read_recursively_and_sorted_by_path() {
+    let root = directory(&[("z.xml", b"<z/>"), ("a/b.xml", b"<b/>"), ("a.xml", b"<a/>"), ("a/c/d.xml", b"<d/>")]);
+    let loaded = load_one(&root);
+    assert_eq!(names(&root, &loaded), ["a.xml", "a/b.xml", "a/c/d.xml", "z.xml"]);
+    assert_eq!(&*loaded.files[2].text, "<d/>");
+    assert!(loaded.faults.is_empty());
+}
+
+#[test]
+fn what_is_no_state_file_is_not_even_looked_at() {
+    let leavings = [
+        ".x.xml",
+        ".x.xml.swp",
+        "x.xml~",
+        "#x.xml#",
+        ".#x.xml",
+        "#x.xml",
+        "x.xml.bak",
+        "x.xml.new",
+        "sedAb12Cd",
+        "x.XML",
+        "README",
+        ".git/x.xml",
+    ];
+    let files: Vec<(&str, &[u8])> = leavings.iter().map(|&name| (name, b"\xff\xfe not read".as_slice())).collect();
+    assert_eq!(load_one(&directory(&files)), Loaded::default());
+}
+
+#[test]
+fn an_inode_is_read_once_and_shown_by_its_own_name_rather_than_a_links() {
+    let root = directory(&[("net.xml", b"<network/>"), ("autostart/keep.xml", b"<network/>")]);
+    symlink("../net.xml", root.path().join("autostart/net.xml")).expect("a link");
+    fs::hard_link(root.path().join("net.xml"), root.path().join("other-name.xml")).expect("a link");
+    assert_eq!(names(&root, &load_one(&root)), ["autostart/keep.xml", "net.xml"]);
+}
+
+#[test]
+fn a_file_that_only_a_link_leads_to_is_read() {
+    let outside = directory(&[("real", b"<network/>")]);
+    let root = directory(&[]);
+    symlink(outside.path().join("real"), root.path().join("link.xml")).expect("a link");
+    assert_eq!(names(&root, &load_one(&root)), ["link.xml"]);
+}
+
+#[test]
+fn directories_that_contain_themselves_end() {
+    let root = directory(&[("a/x.xml", b"<x/>")]);
+    symlink("..", root.path().join("a/up")).expect("a link");
+    assert_eq!(names(&root, &load_one(&root)), ["a/x.xml"]);
+}
+
+#[test]
+fn a_link_to_nothing_is_an_absent_file() {
+    let root = directory(&[]);
+    symlink("gone", root.path().join("x.xml")).expect("a link");
+    assert_eq!(load_one(&root), Loaded::default());
+}
+
+#[test]
+fn a_link_to_itself_is_a_fault() {
+    let root = directory(&[]);
+    symlink("x.xml", root.path().join("x.xml")).expect("a link");
+    assert_eq!(only_fault(&load_one(&root)).code, "unreadable-file");
+}
+
+#[test]
+fn a_missing_state_directory_is_a_failure_and_not_empty() {
+    let root = directory(&[]);
+    let failure = load(&[root.path().join("gone")]).expect_err("there is none");
+    assert!(matches!(&failure, LoadFailure::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound), "{failure}");
+    assert!(failure.to_string().starts_with("cannot read /"), "{failure}");
+}
+
+#[test]
+fn a_given_file_is_read_whatever_its_name() {
+    let root = directory(&[("saved.txt", b"<network/>")]);
+    let loaded = load(&[root.path().join("saved.txt"), root.path().to_owned()]).expect("it is there");
+    assert_eq!(names(&root, &loaded), ["saved.txt"]);
+}
+
+#[test]
+fn a_fifo_or_socket_is_a_fault_and_blocks_nobody() {
+    let root = directory(&[]);
+    let fifo = root.path().join("fifo.xml");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).expect("a fifo");
+    let _listener = UnixListener::bind(root.path().join("socket.xml")).expect("a socket");
+    let codes: Vec<_> = load_one(&root).faults.iter().map(|fault| fault.code).collect();
+    assert_eq!(codes, ["not-a-regular-file", "not-a-regular-file"]);
+}
+
+#[test]
+fn a_file_over_the_limit_is_a_fault_and_one_at_the_limit_is_not() {
+    let full = vec![b' '; usize::try_from(FILE_LIMIT).expect("it fits")];
+    assert_eq!(load_one(&directory(&[("x.xml", &full)])).files.len(), 1);
+    let over = [full.as_slice(), b" "].concat();
+    assert_eq!(only_fault(&load_one(&directory(&[("x.xml", &over)]))).code, "file-too-large");
+}
+
+#[test]
+fn a_byte_that_is_not_utf8_is_shown_in_its_place() {
+    let root = directory(&[("x.xml", b"<network>\n  <name>caf\xe9</name>\n")]);
+    let loaded = load_one(&root);
+    assert_eq!(only_fault(&loaded).label, "byte 0xe9 cannot stand here");
+    let mut sources = Sources::default();
+    let entered = loaded.enter(&mut sources);
+    let diagnostic = &entered.faults[0].diagnostics[0];
+    let position = sources.position(diagnostic.span());
+    assert_eq!((position.line, position.column), (2, 12));
+    assert_eq!(sources.text(diagnostic.span()), "\u{fffd}");
+    assert_eq!(entered.faults[0].broken[0].what, BrokenKind::Unknown);
+}
+
+#[test]
+fn a_truncated_character_at_the_end_is_shown_too() {
+    let loaded = load_one(&directory(&[("x.xml", b"<a/>\xe2\x82")]));
+    let excerpt = only_fault(&loaded).excerpt.as_ref().expect("there is a text");
+    assert_eq!((excerpt.at, excerpt.length, excerpt.text.len()), (4, 3, 7));
+}
+
+#[test]
+fn utf16_is_named() {
+    for bytes in [b"\xff\xfe<\0a\0".as_slice(), b"\xfe\xff\0<\0a".as_slice()] {
+        assert_eq!(only_fault(&load_one(&directory(&[("x.xml", bytes)]))).code, "utf-16-file");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_dropped() {
+    assert_eq!(&*load_one(&directory(&[("x.xml", b"\xef\xbb\xbf<a/>")])).files[0].text, "<a/>");
+}
+
+#[test]
+fn a_second_load_equals_the_first_until_a_file_changes() {
+    let root = directory(&[("x.xml", b"<a/>")]);
+    let first = load_one(&root);
+    assert_eq!(first, load_one(&root));
+    fs::write(root.path().join("x.xml"), "<b/>").expect("a file");
+    let second = load_one(&root);
+    assert_ne!(first, second);
+    assert_ne!(first.files[0].stamp.hash, second.files[0].stamp.hash);
+}
+
+#[test]
+fn files_and_faults_are_entered_in_order() {
+    let root = directory(&[("a.xml", b"<a/>"), ("b.xml", b"\xff"), ("c.xml", b"<c/>")]);
+    let loaded = load_one(&root);
+    let mut sources = Sources::default();
+    let entered = loaded.enter(&mut sources);
+    let texts: Vec<_> = entered.files.iter().map(|&file| sources.file(file).text.to_string()).collect();
+    assert_eq!(texts, ["<a/>", "<c/>"]);
+    assert_eq!(entered.faults.len(), 1);
+}

@@ -1,0 +1,73 @@
+//! What the program says: data on stdout, messages on stderr, colour only where it is wanted.
+//!
+//! A reader that closes the pipe early (`| head`) is success, not an error.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::diagnostic::{self, Diagnostic, Severity, Style};
+use crate::source::Sources;
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The two streams and how they are coloured.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// For data on stdout.
+    pub data: Style,
+    /// For messages on stderr.
+    pub messages: Style,
+}
+
+impl Output {
+    /// Decides once, from the option, the environment's `NO_COLOR` and what the streams are.
+    pub fn new(color: Color, no_color: bool) -> Self {
+        let style = |terminal: bool| match color {
+            Color::Always => Style::Colored,
+            Color::Auto if terminal && !no_color => Style::Colored,
+            Color::Auto | Color::Never => Style::Plain,
+        };
+        Self { data: style(io::stdout().is_terminal()), messages: style(io::stderr().is_terminal()) }
+    }
+
+    /// Writes data; a reader that has gone away is success.
+    ///
+    /// # Errors
+    /// Any other failure to write, such as a full disk.
+    pub fn data(self, text: &str) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Writes one message. Nothing is left to do when stderr itself is gone.
+    pub fn message(self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Writes an `error:` line, with what to do about it where that is known.
+    pub fn error(self, text: &str) {
+        let word = if self.messages == Style::Colored { "\x1b[1;31merror\x1b[0m" } else { "error" };
+        self.message(&format!("{word}: {text}"));
+    }
+
+    /// Writes diagnostics from worst to least, then how many there were; notes only when asked for.
+    pub fn diagnostics(self, diagnostics: &[Diagnostic], sources: &Sources, least: Severity) {
+        let mut shown: Vec<_> = diagnostics.iter().filter(|diagnostic| diagnostic.severity <= least).collect();
+        shown.sort_by_key(|diagnostic| (diagnostic.severity, sources.position(diagnostic.span())));
+        for diagnostic in shown {
+            self.message(&diagnostic::render(diagnostic, sources, self.messages));
+        }
+    }
+}

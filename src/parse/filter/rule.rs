@@ -1,0 +1,153 @@
+//! `<rule>`: what it does, and the protocol elements that say to which packets.
+//!
+//! Reference: nwfilter.md 1.3 and 1.4. The first protocol element that is known decides the protocol; further ones of the same
+//! name add to it.
+
+use super::chain::parse_priority;
+use super::difference;
+use super::element::read_element;
+use crate::diagnostic::Diagnostic;
+use crate::model::filter::{Action, Attribute, AttributeName, Direction, Layer, Literal, Protocol, Rule, Value};
+use crate::parse::report::Report;
+use crate::parse::value::{read_keyword, require};
+use crate::parse::visit::{Visit, with_suggestion};
+use crate::parse::xml::{self, Element};
+
+const ACTIONS: [(&str, Action); 5] = [
+    ("accept", Action::Accept),
+    ("drop", Action::Drop),
+    ("reject", Action::Reject),
+    ("return", Action::Return),
+    ("continue", Action::Continue),
+];
+
+const DIRECTIONS: [(&str, Direction); 3] = [("in", Direction::In), ("out", Direction::Out), ("inout", Direction::InOut)];
+
+const DEFAULT_PRIORITY: i16 = 500;
+
+/// Reads a `<rule>`; `None` when its action or direction cannot be told.
+pub(super) fn read_rule(element: &Element<'_>, report: &mut Report<'_>) -> Option<Rule> {
+    let start = report.mark();
+    let mut visit = Visit::new(element);
+    let written_action = require(visit.attribute("action"), "action", element, report.diagnostics());
+    let action = written_action.and_then(|action| read_keyword(action, &ACTIONS, report.diagnostics()));
+    let direction = require(visit.attribute("direction"), "direction", element, report.diagnostics());
+    let direction = direction.and_then(|direction| read_keyword(direction, &DIRECTIONS, report.diagnostics()));
+    let priority = visit.attribute("priority").map_or(DEFAULT_PRIORITY, |priority| read_priority(priority, report));
+    let state_match = visit.attribute("statematch").is_none_or(|word| read_state_match(word, report));
+    let (protocol, attributes) = read_protocol(&mut visit, report);
+    visit.finish(report.diagnostics());
+    let rule = Rule { action: action?, direction: direction?, priority, state_match, protocol, attributes, span: element.span };
+    if let Some(written) = written_action.filter(|_| rule.action == Action::Continue && protocol.layer() != Layer::Link) {
+        report.add(continue_on_ip(written));
+    }
+    if !report.has_errors_since(start) {
+        difference::report_differences(&rule, report);
+    }
+    Some(rule)
+}
+
+fn read_priority(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> i16 {
+    let priority = parse_priority(&attribute.value);
+    if priority.is_none() {
+        let message = format!("`{}` is not a priority of a rule", attribute.value);
+        let expected = format!("expected a decimal number from -1000 to 1000; libvirt takes {DEFAULT_PRIORITY} instead");
+        report.add_lax(Diagnostic::error("invalid-rule-priority", message, attribute.value_span, expected));
+    }
+    priority.unwrap_or(DEFAULT_PRIORITY)
+}
+
+fn read_state_match(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> bool {
+    let word = attribute.value.to_ascii_lowercase();
+    if matches!(word.as_str(), "0" | "false") {
+        return false;
+    }
+    if !matches!(word.as_str(), "1" | "true" | "yes") {
+        let message = format!("`{}` does not switch `statematch` off", attribute.value);
+        report.add(Diagnostic::warning("unknown-statematch", message, attribute.value_span, "expected `true` or `false`"));
+    }
+    true
+}
+
+/// Reads the protocol elements of a rule and merges those that count.
+fn read_protocol(visit: &mut Visit<'_>, report: &mut Report<'_>) -> (Protocol, Vec<Attribute>) {
+    let mut protocol = Protocol::None;
+    let mut first: Option<&Element<'_>> = None;
+    let mut attributes = Vec::new();
+    for element in visit.all_children() {
+        match (Protocol::named(element.name), first) {
+            (None, _) => report.add_lax(unknown_protocol(element)),
+            (Some(_), Some(first)) if first.name != element.name => report.add(second_protocol(first, element)),
+            (Some(known), _) => {
+                protocol = known;
+                first = first.or(Some(element));
+                merge(&mut attributes, read_element(element, known, report));
+                check_ports(element, known, &attributes, report);
+            }
+        }
+    }
+    (protocol, attributes)
+}
+
+/// Adds the attributes of a further element: a later value replaces an earlier one in its place, connection states add up.
+fn merge(attributes: &mut Vec<Attribute>, further: Vec<Attribute>) {
+    for mut attribute in further {
+        let Some(earlier) = attributes.iter_mut().find(|earlier| earlier.name == attribute.name) else {
+            attributes.push(attribute);
+            continue;
+        };
+        if let (Value::Literal(Literal::States(old)), Value::Literal(Literal::States(new))) = (&earlier.value, &mut attribute.value) {
+            *new = new.union(*old);
+        }
+        *earlier = attribute;
+    }
+}
+
+/// The IP protocols whose ports ebtables can match: tcp, udp, dccp, sctp.
+const PROTOCOLS_WITH_PORTS: [u32; 4] = [6, 17, 33, 132];
+
+/// Refuses ports on a layer-2 `<ip>` or `<ipv6>` that has not yet said, in so many words, for which protocol.
+fn check_ports(element: &Element<'_>, protocol: Protocol, attributes: &[Attribute], report: &mut Report<'_>) {
+    if !matches!(protocol, Protocol::Ip | Protocol::Ipv6) {
+        return;
+    }
+    let named = |name: AttributeName| attributes.iter().find(|attribute| attribute.name == name);
+    let port = [AttributeName::SrcPortStart, AttributeName::SrcPortEnd, AttributeName::DstPortStart, AttributeName::DstPortEnd]
+        .into_iter()
+        .find_map(named);
+    let Some(port) = port else { return };
+    let message = format!("a port on `<{}>` needs a protocol that has ports", element.name);
+    let help = "write `protocol` as `tcp`, `udp`, `sctp` or 33 (DCCP), in the same or an earlier element";
+    let fault = match named(AttributeName::IpProtocol) {
+        Some(Attribute { value: Value::Literal(Literal::Number(number)), .. }) if PROTOCOLS_WITH_PORTS.contains(number) => return,
+        Some(other) => {
+            Diagnostic::error("ports-without-protocol", message, other.span, "expected `tcp`, `udp`, `sctp` or 33, not a variable")
+                .also(port.span, "because of this port")
+        }
+        None => Diagnostic::error("ports-without-protocol", message, port.span, "expected a `protocol` before this port counts"),
+    };
+    report.add(fault.help(help));
+}
+
+fn unknown_protocol(element: &Element<'_>) -> Diagnostic {
+    let message = format!("unknown protocol element `<{}>`", element.name);
+    let label = "libvirt ignores it, and a rule without a protocol matches every frame";
+    let fault = Diagnostic::error("unknown-protocol", message, element.name_span, label);
+    if element.name == "igmp-ipv6" {
+        return fault.help("IPv6 has multicast listener discovery instead: match `<icmpv6>` types 130 to 132 and 143");
+    }
+    with_suggestion(fault, element.name, Protocol::ELEMENTS.iter().map(|&(name, _)| name))
+}
+
+fn second_protocol(first: &Element<'_>, second: &Element<'_>) -> Diagnostic {
+    let message = format!("`<{}>` is ignored: this rule is about `<{}>`", second.name, first.name);
+    Diagnostic::warning("second-protocol", message, second.name_span, "a rule has one protocol")
+        .also(first.name_span, "this one")
+        .help("write a second `<rule>`")
+}
+
+fn continue_on_ip(action: &xml::Attribute<'_>) -> Diagnostic {
+    let message = "`continue` is an action of layer-2 rules only";
+    Diagnostic::error("continue-on-ip-rule", message, action.value_span, "iptables knows no CONTINUE")
+        .help("leave the rule out: a packet that no rule decides goes on to the next one anyway")
+}

@@ -1,0 +1,132 @@
+//! What the kernel should hold: fresh rules for every sound object, and for every held one the rules that keep it as it was.
+//!
+//! A fault never opens and never freezes anything else (design section 4, "Bad files"): a held object keeps its last good rules,
+//! which drift is repaired to; without a record what lives is left alone; a guest interface of which nothing lives is closed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ownership;
+use super::{Desired, HookPlacement, Scope};
+use crate::compile::{self, Compiled, Key, ObjectRules};
+use crate::model::Object;
+use crate::resolve::{Held, Resolved};
+use crate::ruleset::{ChainId, Observed};
+
+/// What earlier passes installed, as the record has it.
+#[derive(Debug, Clone, Default)]
+pub struct Installed {
+    /// The last good rules of every object.
+    pub objects: BTreeMap<Object, ObjectRules>,
+    /// Keys of everything installed, or about to be when we were interrupted.
+    pub keys: BTreeSet<Key>,
+    /// Base chains that we made.
+    pub made: BTreeSet<ChainId>,
+}
+
+/// What an operator chose, and what the host is like.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choices {
+    /// Whose rules are ours.
+    pub scope: Scope,
+    /// Where hooks stand.
+    pub hooks: HookPlacement,
+    /// Whether a libvirtd shares the network namespace.
+    pub libvirtd: bool,
+}
+
+/// How a held object is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keeping {
+    /// Its last good rules stay desired.
+    LastGood,
+    /// There is no record of it: what lives in the kernel is left alone.
+    Live,
+    /// It is cut off, both ways: an interface of which nothing lives.
+    Closed,
+    /// A network of which nothing lives has no rules.
+    Absent,
+}
+
+/// How far a tool's refusal has gone with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refused {
+    /// Its fresh rules were refused.
+    Fresh,
+    /// Its last good rules were refused as well.
+    LastGood,
+}
+
+/// Puts together what the kernel should hold, and says how every held object is kept.
+///
+/// `refused` are objects that a tool would not take in this pass. The order of nothing matters.
+pub fn desire(
+    resolved: &Resolved,
+    compiled: &Compiled,
+    refused: &BTreeMap<Object, Refused>,
+    installed: &Installed,
+    observed: &Observed,
+    choices: Choices,
+) -> (Desired, BTreeMap<Object, Keeping>) {
+    let mut desired = Desired {
+        objects: compiled.objects.clone(),
+        recorded: installed.keys.clone(),
+        made: installed.made.clone(),
+        scope: choices.scope,
+        hooks: choices.hooks,
+        incomplete: resolved.incomplete,
+        libvirtd: choices.libvirtd,
+        ..Desired::default()
+    };
+    let mut kept = BTreeMap::new();
+    let faulty = resolved.held.iter().chain(&compiled.held).map(|held: &Held| (&held.object, None));
+    for (object, refusal) in faulty.chain(refused.iter().map(|(object, refusal)| (object, Some(*refusal)))) {
+        desired.objects.remove(object);
+        kept.insert(object.clone(), keep(object, refusal, installed, observed, &mut desired));
+    }
+    if resolved.incomplete {
+        for (object, rules) in &installed.objects {
+            if !kept.contains_key(object) {
+                desired.objects.entry(object.clone()).or_insert_with(|| rules.clone());
+            }
+        }
+    }
+    (desired, kept)
+}
+
+fn keep(object: &Object, refusal: Option<Refused>, installed: &Installed, observed: &Observed, desired: &mut Desired) -> Keeping {
+    if refusal != Some(Refused::LastGood)
+        && let Some(rules) = installed.objects.get(object)
+    {
+        desired.objects.insert(object.clone(), rules.clone());
+        let closed = matches!(object, Object::Interface(device) if *rules == compile::closed(device));
+        return if closed { Keeping::Closed } else { Keeping::LastGood };
+    }
+    match object {
+        Object::Interface(device) => {
+            let key = Key::Guest(device.clone());
+            let installed_by_us = installed.keys.contains(&key);
+            if !installed_by_us && ownership::lives(observed, device) {
+                desired.frozen.insert(key);
+                return Keeping::Live;
+            }
+            desired.objects.insert(object.clone(), compile::closed(device));
+            Keeping::Closed
+        }
+        Object::Network(_) => {
+            // Without a record nothing tells which rules are this network's; in exclusive scope they must not be taken for strays.
+            desired.incomplete = true;
+            Keeping::Absent
+        }
+    }
+}
+
+impl std::fmt::Display for Keeping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LastGood => "its last good rules stay in force",
+            Self::Live => "its rules in the kernel are left as they are",
+            Self::Closed => "it is closed: nothing passes, in or out",
+            Self::Absent => "it has no rules of ours",
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! Texts to rules: the pure half of a pass, in one call.
+
+use crate::compile::{self, Compiled};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::load::Loaded;
+use crate::model::filter::Filter;
+use crate::model::{Object, Quirks};
+use crate::parse::{self, Broken, BrokenKind, Parsed};
+use crate::resolve::{self, Link, Resolved};
+use crate::source::{Sources, Span};
+use crate::stock;
+
+/// Everything that follows from the files alone.
+#[derive(Debug, Clone, Default)]
+pub struct Computed {
+    /// The files, for places and carets.
+    pub sources: Sources,
+    /// How many files, networks, filters and interfaces were read.
+    pub counts: Counts,
+    /// All there is to say about the files.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Where the definitions begin that are broken.
+    pub broken: Vec<Span>,
+    /// What every network and guest may do.
+    pub resolved: Resolved,
+    /// The rules of it.
+    pub compiled: Compiled,
+}
+
+/// How much was read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// State files.
+    pub files: usize,
+    /// Networks without an error.
+    pub networks: usize,
+    /// Filters without an error, stock filters not counted.
+    pub filters: usize,
+    /// Interfaces without an error.
+    pub interfaces: usize,
+}
+
+/// How the files are to be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Whose rules: the XML's or libvirt's.
+    pub quirks: Quirks,
+    /// Whether warnings are errors.
+    pub strict: bool,
+}
+
+/// Parses, resolves and compiles.
+pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
+    let mut sources = Sources::default();
+    let entered = loaded.enter(&mut sources);
+    let mut documents = entered.faults;
+    for file in &entered.files {
+        let parsed = parse::parse(&sources, *file, reading.quirks);
+        documents.push(if reading.strict { strict(parsed) } else { parsed });
+    }
+    let counts = Counts {
+        files: loaded.files.len() + loaded.faults.len(),
+        networks: documents.iter().map(|parsed| parsed.networks.len()).sum(),
+        filters: documents.iter().map(|parsed| parsed.filters.len()).sum(),
+        interfaces: documents.iter().map(|parsed| parsed.interfaces.len()).sum(),
+    };
+    let stock = stock(&mut sources, reading.quirks);
+    let resolved = resolve::resolve(&documents, &stock, links, reading.quirks);
+    let compiled = compile::compile(&resolved, reading.quirks);
+    let broken = documents.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
+    let mut diagnostics: Vec<Diagnostic> = documents.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
+    diagnostics.extend(resolved.diagnostics.iter().chain(&compiled.diagnostics).cloned());
+    if reading.strict {
+        diagnostics.iter_mut().for_each(escalate);
+    }
+    Computed { sources, counts, diagnostics, broken, resolved, compiled }
+}
+
+/// The built-in filters, as files that show where they are in diagnostics.
+fn stock(sources: &mut Sources, quirks: Quirks) -> Vec<Filter> {
+    let mut filters = Vec::new();
+    for (name, xml) in stock::stock_filters() {
+        let file = sources.add(format!("<stock>/{name}.xml"), xml);
+        filters.extend(parse::parse(sources, file, quirks).filters);
+    }
+    filters
+}
+
+/// Makes the warnings of one file errors: then everything in the file is broken.
+fn strict(mut parsed: Parsed) -> Parsed {
+    if parsed.diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Warning) {
+        return parsed;
+    }
+    parsed.diagnostics.iter_mut().for_each(escalate);
+    let mut break_off = |what: BrokenKind, span: Span| parsed.broken.push(Broken { what, span });
+    for network in parsed.networks.drain(..) {
+        break_off(BrokenKind::Object(Object::Network(network.name.value)), network.span);
+    }
+    for filter in parsed.filters.drain(..) {
+        break_off(BrokenKind::Filter(filter.name.value), filter.span);
+    }
+    for interface in parsed.interfaces.drain(..) {
+        let what = interface.device.map_or(BrokenKind::Unknown, |device| BrokenKind::Object(Object::Interface(device.value)));
+        break_off(what, interface.span);
+    }
+    parsed
+}
+
+fn escalate(diagnostic: &mut Diagnostic) {
+    if diagnostic.severity == Severity::Warning {
+        diagnostic.severity = Severity::Error;
+    }
+}
+
+impl Computed {
+    /// True when something is refused.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}

@@ -1,0 +1,213 @@
+//! One guest interface to its policy: its variables, its filter tree, and whether an address has to be learned first.
+//!
+//! Reference: nwfilter.md 4.3, 4.5 and 5. What is wrong with filters themselves is reported by [`super::includes`], once for all guests.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::finding::Findings;
+use super::includes::Library;
+use super::interface::Tap;
+use super::value;
+use super::variables::{Bindings, Expansion, Item, Scope};
+use super::{GuestPolicy, Learning, Treatment};
+use crate::addr::Mac;
+use crate::diagnostic::Diagnostic;
+use crate::model::filter::{Access, Element, Reference};
+use crate::model::interface::Interface;
+use crate::model::{Object, Quirks};
+use crate::parse::visit::with_suggestion;
+use crate::source::{Span, Spanned};
+
+/// What `CTRL_IP_LEARNING` may say.
+enum LearningMode {
+    Any,
+    Dhcp,
+    None,
+}
+
+/// Resolves one guest; what is wrong goes to the findings, and `None` comes back.
+pub(super) fn resolve(tap: &Tap<'_>, library: &Library<'_>, quirks: Quirks, findings: &mut Findings) -> Option<GuestPolicy> {
+    let interface = tap.interface;
+    let reference = interface.filter.as_ref()?;
+    let object = || [Object::Interface(tap.device.clone())];
+    let Some(mac) = interface.mac else {
+        findings.refuse(object(), missing_mac(interface, reference));
+        return None;
+    };
+    let filter = match library.find(reference) {
+        Ok(filter) => filter,
+        Err(fault) => {
+            refuse_for_filter(object(), reference, &fault, findings);
+            return None;
+        }
+    };
+    let bindings = top_bindings(interface, reference, mac, quirks, findings);
+    let mut expansion = Expansion::new(reference.span, quirks);
+    // Broken off or not: what was found is in the expansion.
+    let _: ControlFlow<()> = library.walk(filter, &Scope::top(&bindings), &mut |rule, scope| expansion.add(rule, scope));
+    match treatment(expansion, &bindings, tap, reference, quirks) {
+        Ok(treatment) => Some(GuestPolicy {
+            device: tap.device.clone(),
+            mac: mac.value,
+            owner: interface.owner.clone(),
+            treatment,
+            place: interface.span,
+        }),
+        Err(faults) => {
+            for fault in faults {
+                findings.refuse(object(), fault);
+            }
+            None
+        }
+    }
+}
+
+/// The variables that the interface gives: its parameters, then its MAC address, then its addresses.
+fn top_bindings<'a>(
+    interface: &'a Interface,
+    reference: &'a Reference,
+    mac: Spanned<Mac>,
+    quirks: Quirks,
+    findings: &mut Findings,
+) -> Bindings<'a> {
+    let mut bindings = Bindings::of(&reference.parameters);
+    bindings.fall_back("MAC", vec![Item { text: mac.value.to_string().into(), span: mac.span }]);
+    match quirks {
+        Quirks::Fixed => {
+            bindings.fall_back("IP", addresses(interface, IpAddr::is_ipv4));
+            bindings.fall_back("IPV6", addresses(interface, IpAddr::is_ipv6));
+        }
+        Quirks::Libvirt => {
+            for address in &interface.addresses {
+                findings.report(ignored_address(address));
+            }
+        }
+    }
+    bindings
+}
+
+fn addresses(interface: &Interface, family: impl Fn(&IpAddr) -> bool) -> Vec<Item> {
+    let of_family = interface.addresses.iter().filter(|address| family(&address.value));
+    of_family.map(|address| Item { text: address.value.to_string().into(), span: address.span }).collect()
+}
+
+/// Decides between the filter and the interim rules of learning.
+///
+/// # Errors
+/// Everything that keeps the guest out. While an address is learned libvirt looks at nothing else; `fixed` also reports what no
+/// address could mend.
+fn treatment(
+    expansion: Expansion<'_>,
+    bindings: &Bindings<'_>,
+    tap: &Tap<'_>,
+    reference: &Reference,
+    quirks: Quirks,
+) -> Result<Treatment, Vec<Diagnostic>> {
+    let Expansion { rules, missing, mut faults, exceeded, .. } = expansion;
+    if let Some(exceeded) = exceeded {
+        faults.push(exceeded);
+        return Err(faults);
+    }
+    if missing.is_empty() {
+        return if faults.is_empty() { Ok(Treatment::Filtered(rules)) } else { Err(faults) };
+    }
+    if missing.len() == 1 && missing.keys().all(|access| is_learnable(access)) {
+        return match learning(bindings, quirks) {
+            Ok(Some(_)) if quirks == Quirks::Fixed && !faults.is_empty() => Err(faults),
+            Ok(Some(learning)) => Ok(Treatment::Learning(learning)),
+            Ok(None) => {
+                faults.extend(missing.iter().map(|(access, &span)| missing_variable(access, span, bindings, tap, reference)));
+                Err(faults)
+            }
+            Err(fault) => Err(vec![*fault]),
+        };
+    }
+    faults.extend(missing.iter().map(|(access, &span)| missing_variable(access, span, bindings, tap, reference)));
+    Err(faults)
+}
+
+/// Learning fills `$IP` on iterator 0 and nothing else.
+fn is_learnable(access: &Access) -> bool {
+    &*access.name == "IP" && access.element == Element::Iterated(0)
+}
+
+/// How to learn, as the interface's own parameters say; `None` when it is forbidden.
+fn learning(bindings: &Bindings<'_>, quirks: Quirks) -> Result<Option<Learning>, Box<Diagnostic>> {
+    Ok(match learning_mode(bindings)? {
+        LearningMode::None => None,
+        LearningMode::Any => Some(Learning::Any),
+        LearningMode::Dhcp => Some(Learning::Dhcp(dhcp_servers(bindings, quirks)?)),
+    })
+}
+
+fn learning_mode(bindings: &Bindings<'_>) -> Result<LearningMode, Box<Diagnostic>> {
+    let Some(mode) = bindings.get("CTRL_IP_LEARNING").and_then(<[Item]>::first) else { return Ok(LearningMode::Any) };
+    match mode.text.to_ascii_lowercase().as_str() {
+        "any" => Ok(LearningMode::Any),
+        "dhcp" => Ok(LearningMode::Dhcp),
+        "none" => Ok(LearningMode::None),
+        _ => {
+            let message = format!("`{}` is no way to learn an address", mode.text);
+            let fault = Diagnostic::error("unknown-learning-mode", message, mode.span, "expected `any`, `dhcp` or `none`");
+            Err(Box::new(with_suggestion(fault, &mode.text, ["any", "dhcp", "none"])))
+        }
+    }
+}
+
+fn dhcp_servers(bindings: &Bindings<'_>, quirks: Quirks) -> Result<Vec<Ipv4Addr>, Box<Diagnostic>> {
+    let read = |server: &Item| {
+        value::ipv4(&server.text, quirks).map_err(|refusal| {
+            let message = format!("`{}` is no DHCP server to learn an address from", server.text);
+            let fault = Diagnostic::error("invalid-dhcp-server", message, server.span, refusal.expected);
+            Box::new(refusal.help.into_iter().fold(fault, Diagnostic::help))
+        })
+    };
+    bindings.get("DHCPSERVER").unwrap_or_default().iter().map(read).collect()
+}
+
+fn refuse_for_filter(object: [Object; 1], reference: &Reference, fault: &Arc<Diagnostic>, findings: &mut Findings) {
+    if fault.span() == reference.filter.span {
+        findings.refuse(object, Diagnostic::clone(fault));
+        return;
+    }
+    // The filters report it themselves, once.
+    for object in object {
+        findings.hold(object, fault);
+    }
+}
+
+fn missing_variable(access: &Access, span: Span, bindings: &Bindings<'_>, tap: &Tap<'_>, reference: &Reference) -> Diagnostic {
+    let name = &access.name;
+    let fault = match access.element {
+        Element::Fixed(index) => {
+            let message = format!("`{name}` has no element {index} for interface `{}`", tap.device);
+            Diagnostic::error("missing-element", message, span, "expected a longer list: its first element is number 0")
+        }
+        Element::Iterated(_) => {
+            let message = format!("`{name}` has no value for interface `{}`", tap.device);
+            Diagnostic::error("missing-variable", message, span, "needed here")
+        }
+    };
+    let help = if &**name == "IP" && !is_learnable(access) {
+        "add a `<parameter>`: an address can be learned only where the filter says plain `$IP` and lacks nothing else".into()
+    } else {
+        format!("add `<parameter name='{name}' value='...'/>`")
+    };
+    let fault = fault.also(reference.span, "expected a `<parameter>` in here").help(help);
+    with_suggestion(fault, name, bindings.names().filter(|known| **known != **name))
+}
+
+fn missing_mac(interface: &Interface, reference: &Reference) -> Diagnostic {
+    Diagnostic::error("missing-mac", "an interface with a filter needs an Ethernet address", interface.span, "expected a `<mac>` in here")
+        .also(reference.span, "needed by this filter")
+        .help("add `<mac address='...'/>`")
+}
+
+fn ignored_address(address: &Spanned<IpAddr>) -> Diagnostic {
+    let message = format!("address `{}` is not used for the filter, as in libvirt", address.value);
+    let variable = if address.value.is_ipv4() { "IP" } else { "IPV6" };
+    Diagnostic::note("ignored-address", message, address.span, format!("in `fixed` quirks this gives `{variable}`"))
+        .help(format!("give it as `<parameter name='{variable}' value='{}'/>`", address.value))
+}

@@ -1,0 +1,367 @@
+//! Variables: which values a rule sees, and the rules that one rule becomes for them.
+//!
+//! Reference: nwfilter.md section 4. A [`Scope`] is the map of 4.3 without copying it at every `<filterref>`; a [`PreparedRule`]
+//! knows which variables a rule uses and which of them walk together; an [`Expansion`] collects what one guest's tree becomes.
+//! What a value may be is [`super::value`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::includes::RULE_LIMIT;
+use super::value;
+use super::{Condition, PolicyRule};
+use crate::diagnostic::Diagnostic;
+use crate::model::Quirks;
+use crate::model::attribute::AttributeSpec;
+use crate::model::filter::{Access, AttributeName, Chain, Element, Literal, Parameter, Rule, Value};
+use crate::source::Span;
+
+/// How many list elements a guest's tree may look at, all rules together; a bound on time, not on what can be meant.
+const STEP_LIMIT: u64 = 10_000_000;
+
+/// How many faults of one guest are shown.
+const FAULT_LIMIT: usize = 64;
+
+/// One element of a variable's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Item {
+    /// Its text; variables have no type until a rule uses them.
+    pub text: Arc<str>,
+    /// Where it was written.
+    pub span: Span,
+}
+
+/// Variables with their lists, from one place.
+#[derive(Debug, Default)]
+pub(super) struct Bindings<'a>(BTreeMap<&'a str, Vec<Item>>);
+
+/// What a rule sees: the variables of one place, behind those of all places around it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope<'s, 'a> {
+    outer: Option<&'s Scope<'s, 'a>>,
+    own: &'s Bindings<'a>,
+}
+
+/// A rule with its variables sorted out, the same for every guest.
+#[derive(Debug)]
+pub(super) struct PreparedRule<'a> {
+    rule: &'a Rule,
+    chain: &'a Chain,
+    /// What walks on its own, the one that walks fastest first.
+    iterators: Vec<Iteration<'a>>,
+    /// For every attribute of the rule: which iterator gives its value, and the how-manieth of its uses.
+    slots: Vec<Option<(usize, usize)>>,
+}
+
+/// Uses of variables that advance together.
+#[derive(Debug)]
+struct Iteration<'a> {
+    /// `None` for a fixed element, which stands still on its own.
+    number: Option<u16>,
+    uses: Vec<Use<'a>>,
+}
+
+/// An attribute whose value a variable gives.
+#[derive(Debug, Clone, Copy)]
+struct Use<'a> {
+    access: &'a Access,
+    spec: &'static AttributeSpec,
+    span: Span,
+}
+
+/// What one guest's filter tree becomes.
+#[derive(Debug)]
+pub(super) struct Expansion<'a> {
+    /// The rules so far, in collection order.
+    pub rules: Vec<PolicyRule>,
+    /// Accesses that nothing gives a value to, with their first use.
+    pub missing: BTreeMap<&'a Access, Span>,
+    /// Whatever else is wrong.
+    pub faults: Vec<Diagnostic>,
+    /// The limit that the guest exceeds, after which nothing more was added.
+    pub exceeded: Option<Diagnostic>,
+    /// The guest's `<filterref>`, which every fault shows as its second place.
+    binding: Span,
+    quirks: Quirks,
+    steps: u64,
+}
+
+/// The elements that one iterator goes through: a row for every position, a column for every use.
+type Rows<'s> = Vec<Vec<&'s Item>>;
+
+/// [`Rows`] with their types; `None` where a variable makes no condition.
+type Values = Vec<Vec<Option<Literal>>>;
+
+impl<'a> Bindings<'a> {
+    /// The parameters of one `<filterref>`; a name that repeats makes a list.
+    pub(super) fn of(parameters: &'a [Parameter]) -> Self {
+        let mut bindings = Self::default();
+        for parameter in parameters {
+            let item = Item { text: Arc::clone(&parameter.value.value), span: parameter.value.span };
+            bindings.0.entry(&parameter.name.value).or_default().push(item);
+        }
+        bindings
+    }
+
+    /// Gives a variable a list unless it has one, or the list is empty.
+    pub(super) fn fall_back(&mut self, name: &'a str, list: Vec<Item>) {
+        if !list.is_empty() {
+            self.0.entry(name).or_insert(list);
+        }
+    }
+
+    /// The list of a variable.
+    pub(super) fn get(&self, name: &str) -> Option<&[Item]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+
+    /// The names that have a value.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.0.keys().copied()
+    }
+}
+
+impl<'s, 'a> Scope<'s, 'a> {
+    /// What the interface itself gives.
+    pub(super) fn top(own: &'s Bindings<'a>) -> Self {
+        Self { outer: None, own }
+    }
+
+    /// What the rules of an included filter see.
+    pub(super) fn include<'t>(&'t self, own: &'t Bindings<'a>) -> Scope<'t, 'a> {
+        Scope { outer: Some(self), own }
+    }
+
+    /// The list of a variable: the outermost place that names it wins (nwfilter.md 4.3).
+    fn get(&self, name: &str) -> Option<&'s [Item]> {
+        self.outer.and_then(|outer| outer.get(name)).or_else(|| self.own.get(name))
+    }
+
+    /// The elements that an access stands for; `None` when it is missing.
+    fn access(&self, access: &Access) -> Option<&'s [Item]> {
+        let list = self.get(&access.name)?;
+        match access.element {
+            Element::Iterated(_) => Some(list),
+            Element::Fixed(index) => list.get(usize::try_from(index).ok()?).map(std::slice::from_ref),
+        }
+    }
+}
+
+impl<'a> PreparedRule<'a> {
+    /// Sorts out a rule that stands in a filter of this chain.
+    pub(super) fn new(rule: &'a Rule, chain: &'a Chain) -> Self {
+        let mut prepared = Self { rule, chain, iterators: Vec::new(), slots: vec![None; rule.attributes.len()] };
+        if rule.attributes.iter().all(|attribute| matches!(attribute.value, Value::Literal(_))) {
+            return prepared;
+        }
+        // Iterator 0 comes first wherever it appears, the others in the order of the protocol's table (nwfilter.md 4.4).
+        for spec in rule.protocol.attributes() {
+            let Some(at) = rule.attributes.iter().position(|attribute| attribute.name == spec.name) else { continue };
+            if let Value::Variable(access) = &rule.attributes[at].value {
+                prepared.add_use(at, Use { access, spec, span: rule.attributes[at].span });
+            }
+        }
+        prepared.put_iterator_zero_first();
+        prepared
+    }
+
+    fn add_use(&mut self, attribute: usize, used: Use<'a>) {
+        let number = match used.access.element {
+            Element::Iterated(number) => Some(number),
+            Element::Fixed(_) => None,
+        };
+        let known = self.iterators.iter().position(|iterator| number.is_some() && iterator.number == number);
+        let at = known.unwrap_or_else(|| {
+            self.iterators.push(Iteration { number, uses: Vec::new() });
+            self.iterators.len() - 1
+        });
+        self.slots[attribute] = Some((at, self.iterators[at].uses.len()));
+        self.iterators[at].uses.push(used);
+    }
+
+    fn put_iterator_zero_first(&mut self) {
+        let Some(zero) = self.iterators.iter().position(|iterator| iterator.number == Some(0)) else { return };
+        self.iterators[..=zero].rotate_right(1);
+        for (iterator, _) in self.slots.iter_mut().flatten() {
+            *iterator = match *iterator {
+                at if at == zero => 0,
+                at if at < zero => at + 1,
+                at => at,
+            };
+        }
+    }
+
+    fn uses(&self) -> impl Iterator<Item = &Use<'a>> {
+        self.iterators.iter().flat_map(|iterator| &iterator.uses)
+    }
+
+    /// The rule with the values of one combination: `position` holds a row number for every iterator.
+    fn instance(&self, values: &[Values], position: &[usize]) -> PolicyRule {
+        let condition = |(attribute, slot): (&'a crate::model::filter::Attribute, &Option<(usize, usize)>)| {
+            let (value, from_variable) = match (&attribute.value, *slot) {
+                (Value::Literal(literal), _) => (literal.clone(), false),
+                (Value::Variable(_), Some((iterator, column))) => (values[iterator][position[iterator]][column].clone()?, true),
+                // An attribute that this protocol does not know.
+                (Value::Variable(_), None) => return None,
+            };
+            Some(Condition { name: attribute.name, value, negated: attribute.negated, from_variable, span: attribute.span })
+        };
+        PolicyRule {
+            chain: self.chain.clone(),
+            priority: self.rule.priority,
+            action: self.rule.action,
+            direction: self.rule.direction,
+            state_match: self.rule.state_match,
+            protocol: self.rule.protocol,
+            conditions: self.rule.attributes.iter().zip(&self.slots).filter_map(condition).collect(),
+            place: self.rule.span,
+        }
+    }
+}
+
+impl<'a> Expansion<'a> {
+    /// Nothing yet, for the guest with this `<filterref>`.
+    pub(super) fn new(binding: Span, quirks: Quirks) -> Self {
+        Self { rules: Vec::new(), missing: BTreeMap::new(), faults: Vec::new(), exceeded: None, binding, quirks, steps: 0 }
+    }
+
+    /// Adds what one rule becomes; breaks off when the guest exceeds a limit.
+    pub(super) fn add(&mut self, prepared: &PreparedRule<'a>, scope: &Scope<'_, 'a>) -> ControlFlow<()> {
+        if !self.complete(prepared, scope) {
+            return ControlFlow::Continue(());
+        }
+        let elements: usize = prepared.uses().filter_map(|used| scope.access(used.access)).map(<[Item]>::len).sum();
+        self.steps = self.steps.saturating_add(elements as u64 + 1);
+        if self.steps > STEP_LIMIT {
+            return self.too_large(prepared);
+        }
+        let Some(values) = self.values(prepared, scope) else { return ControlFlow::Continue(()) };
+        // The product is known before the first combination is made.
+        let combinations = values.iter().fold(1_u64, |product, rows| product.saturating_mul(rows.len() as u64));
+        if combinations.saturating_add(self.rules.len() as u64) > RULE_LIMIT {
+            return self.too_large(prepared);
+        }
+        let mut position = vec![0; values.len()];
+        loop {
+            self.rules.push(prepared.instance(&values, &position));
+            if !advance(&mut position, &values) {
+                return ControlFlow::Continue(());
+            }
+        }
+    }
+
+    /// True when every access of the rule has a value; notes those that have none.
+    fn complete(&mut self, prepared: &PreparedRule<'a>, scope: &Scope<'_, 'a>) -> bool {
+        let mut complete = true;
+        for used in prepared.uses().filter(|used| scope.access(used.access).is_none()) {
+            complete = false;
+            self.missing.entry(used.access).or_insert(used.span);
+        }
+        complete
+    }
+
+    /// The typed values of every iterator, or `None` when there is a fault among them.
+    fn values(&mut self, prepared: &PreparedRule<'a>, scope: &Scope<'_, 'a>) -> Option<Vec<Values>> {
+        let mut all = Vec::with_capacity(prepared.iterators.len());
+        let mut faultless = true;
+        for iterator in &prepared.iterators {
+            match line_up(iterator, scope, self.quirks) {
+                Ok(rows) => match self.typed(prepared.rule, iterator, &rows) {
+                    Some(values) => all.push(values),
+                    None => faultless = false,
+                },
+                Err(fault) => {
+                    faultless = false;
+                    self.fault(fault.also(self.binding, "for the interface bound here"));
+                }
+            }
+        }
+        faultless.then_some(all)
+    }
+
+    fn typed(&mut self, rule: &Rule, iterator: &Iteration<'a>, rows: &Rows<'_>) -> Option<Values> {
+        let mut faultless = true;
+        let mut values = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut typed = Vec::with_capacity(row.len());
+            for (used, item) in iterator.uses.iter().zip(row) {
+                match value::read(&item.text, rule, used.spec, self.quirks) {
+                    Ok(value) => typed.push(value),
+                    Err(refusal) => {
+                        faultless = false;
+                        self.fault(refused_value(used, item, refusal));
+                    }
+                }
+            }
+            values.push(typed);
+        }
+        faultless.then_some(values)
+    }
+
+    fn fault(&mut self, fault: Diagnostic) {
+        if self.faults.len() < FAULT_LIMIT && !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
+    }
+
+    fn too_large(&mut self, prepared: &PreparedRule<'a>) -> ControlFlow<()> {
+        let message = format!("the values of the variables make more than {RULE_LIMIT} rules of this filter");
+        let fault = Diagnostic::error("too-many-rules", message, self.binding, format!("expected at most {RULE_LIMIT} rules"))
+            .also(prepared.rule.span, "the limit is exceeded here")
+            .help("shorten the lists, or match on a network or a range in place of single addresses and ports");
+        self.exceeded = Some(fault);
+        ControlFlow::Break(())
+    }
+}
+
+/// The rows of one iterator, repeated ones left out (nwfilter.md 4.4); an error when its lists differ in length.
+///
+/// In `fixed` quirks a list of one element stands still while others advance (row 18 of section 8: `$IP` beside `$MAC`).
+fn line_up<'s>(iterator: &Iteration<'_>, scope: &Scope<'s, '_>, quirks: Quirks) -> Result<Rows<'s>, Diagnostic> {
+    let lists: Vec<&'s [Item]> = iterator.uses.iter().filter_map(|used| scope.access(used.access)).collect();
+    let length = lists.iter().map(|list| list.len()).max().unwrap_or(0);
+    let fits = |list: &[Item]| list.len() == length || (quirks == Quirks::Fixed && list.len() == 1);
+    if let Some(short) = lists.iter().position(|list| !fits(list)) {
+        let long = lists.iter().position(|list| list.len() == length).expect("the longest list is one of them");
+        return Err(uneven(iterator, (short, lists[short]), (long, lists[long])));
+    }
+    let rows = (0..length).map(|at| lists.iter().map(|list| list.get(at).unwrap_or(&list[0])).collect::<Vec<_>>());
+    let mut seen: BTreeSet<Vec<&str>> = BTreeSet::new();
+    Ok(rows.filter(|row| seen.insert(row.iter().map(|item| &*item.text).collect())).collect())
+}
+
+/// Moves to the next combination, the first iterator fastest; false after the last one.
+fn advance(position: &mut [usize], values: &[Values]) -> bool {
+    for (at, rows) in position.iter_mut().zip(values) {
+        *at += 1;
+        if *at < rows.len() {
+            return true;
+        }
+        *at = 0;
+    }
+    false
+}
+
+fn uneven(iterator: &Iteration<'_>, short: (usize, &[Item]), long: (usize, &[Item])) -> Diagnostic {
+    let count = |(at, list): (usize, &[Item])| format!("`{}` has {}", iterator.uses[at].access.name, list.len());
+    let message = format!("lists that are walked together differ in length: {}, {}", count(long), count(short));
+    let name = &iterator.uses[short.0].access.name;
+    Diagnostic::error("uneven-lists", message, iterator.uses[short.0].span, format!("expected a list of {}", long.1.len()))
+        .also(iterator.uses[long.0].span, "walked together with this one")
+        .help(format!("give `{name}` an iterator of its own, `${name}[@1]`, or name one element, `${name}[0]`"))
+}
+
+fn refused_value(used: &Use<'_>, item: &Item, refusal: value::Refusal) -> Diagnostic {
+    let message = format!("`{}` is no value for `{}`, which `{}` gives", item.text, used.spec.xml, used.access.name);
+    let fault = Diagnostic::error("invalid-variable-value", message, item.span, refusal.expected).also(used.span, "used here");
+    match refusal.help {
+        Some(help) => fault.help(help),
+        None => fault,
+    }
+}
+
+/// True when the rule has this attribute.
+pub(super) fn has(rule: &Rule, name: AttributeName) -> bool {
+    rule.attributes.iter().any(|attribute| attribute.name == name)
+}

@@ -1,0 +1,205 @@
+//! The record as text: JSON that a person can read, one rule a line, in the words of `*-restore`.
+//!
+//! The types here are the file's format, versioned; those of the program may change without it. Everything is sorted, so equal records are equal bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::addr::DeviceName;
+use crate::backend::namespace::Identity;
+use crate::compile::{Key, ObjectRules, PlacedRule};
+use crate::model::Object;
+use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Table, save, words};
+
+use super::{Intent, Record, RecordedObject};
+
+/// Of the format below.
+const VERSION: u32 = 1;
+
+/// What every version of the file begins with.
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+    boot_id: String,
+    namespace: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    version: u32,
+    boot_id: String,
+    namespace: String,
+    verified: Half,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    intent: Option<Half>,
+}
+
+/// Chains as `ebtables nat libvirt-J-vnet0`, objects as `network NAME` and `interface DEVICE`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Half {
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    made: BTreeSet<String>,
+    #[serde(default)]
+    objects: BTreeMap<String, Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    keys: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    chains: BTreeMap<String, Vec<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    shared: BTreeMap<String, Vec<String>>,
+}
+
+/// The whole file.
+pub(super) fn write(record: &Record, identity: &Identity) -> Vec<u8> {
+    let document = Document {
+        version: VERSION,
+        boot_id: identity.boot_id.clone(),
+        namespace: identity.namespace.to_string(),
+        verified: Half::of(&record.made, &record.objects),
+        intent: record.intent.as_ref().map(|intent| Half::of(&intent.made, &intent.objects)),
+    };
+    let mut bytes = Vec::new();
+    // A blank a level: tens of thousands of lines are indented.
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, serde_json::ser::PrettyFormatter::with_indent(b" "));
+    document.serialize(&mut serializer).expect("strings, lists and string maps are JSON, and memory takes every write");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// The record in a file; `None` for one of another boot or namespace.
+///
+/// # Errors
+/// What is wrong with the file, in words.
+pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Record>, String> {
+    let json = |error: serde_json::Error| error.to_string();
+    let header: Header = serde_json::from_slice(bytes).map_err(json)?;
+    if header.boot_id != identity.boot_id || header.namespace != identity.namespace.as_str() {
+        return Ok(None);
+    }
+    if header.version != VERSION {
+        return Err(format!("it has version {}, and this bridgeward reads version {VERSION}", header.version));
+    }
+    let document: Document = serde_json::from_slice(bytes).map_err(json)?;
+    let (made, objects) = document.verified.parse()?;
+    let intent = match document.intent {
+        Some(half) => {
+            let (made, objects) = half.parse()?;
+            Some(Intent { made, objects })
+        }
+        None => None,
+    };
+    Ok(Some(Record { made, objects, intent }))
+}
+
+impl Half {
+    fn of(made: &BTreeSet<ChainId>, objects: &BTreeMap<Object, RecordedObject>) -> Self {
+        Self {
+            made: made.iter().map(chain_text).collect(),
+            objects: objects.iter().map(|(object, recorded)| (object_text(object), Entry::of(recorded))).collect(),
+        }
+    }
+
+    fn parse(self) -> Result<(BTreeSet<ChainId>, BTreeMap<Object, RecordedObject>), String> {
+        let made = self.made.iter().map(|text| parse_chain(text)).collect::<Result<_, _>>()?;
+        let objects = self.objects.into_iter().map(|(name, entry)| Ok((parse_object(&name)?, entry.parse()?)));
+        Ok((made, objects.collect::<Result<_, String>>()?))
+    }
+}
+
+impl Entry {
+    fn of(recorded: &RecordedObject) -> Self {
+        Self {
+            source: recorded.source.clone(),
+            keys: recorded.rules.keys.iter().map(key_text).collect(),
+            chains: rules_text(&recorded.rules.chains),
+            shared: rules_text(&recorded.rules.shared),
+        }
+    }
+
+    fn parse(self) -> Result<RecordedObject, String> {
+        let keys = self.keys.iter().map(|text| parse_key(text)).collect::<Result<_, _>>()?;
+        let rules = ObjectRules { keys, chains: parse_rules(&self.chains)?, shared: parse_rules(&self.shared)? };
+        Ok(RecordedObject { rules, source: self.source })
+    }
+}
+
+fn rules_text(chains: &BTreeMap<ChainId, Vec<PlacedRule>>) -> BTreeMap<String, Vec<String>> {
+    let text = |family: Family, placed: &PlacedRule| {
+        let mut text = String::new();
+        words::rule(family, &placed.rule, &mut text);
+        text
+    };
+    chains.iter().map(|(chain, rules)| (chain_text(chain), rules.iter().map(|rule| text(chain.family, rule)).collect())).collect()
+}
+
+fn parse_rules(chains: &BTreeMap<String, Vec<String>>) -> Result<BTreeMap<ChainId, Vec<PlacedRule>>, String> {
+    let parse = |family: Family, text: &String| match save::parse_rule(family, text) {
+        LiveRule::Known(rule) => Ok(PlacedRule { rule, place: None }),
+        LiveRule::Unknown(_) => Err(format!("`{text}` is not a rule of {family}")),
+    };
+    let chain = |(name, rules): (&String, &Vec<String>)| {
+        let chain = parse_chain(name)?;
+        let rules = rules.iter().map(|text| parse(chain.family, text)).collect::<Result<_, String>>()?;
+        Ok((chain, rules))
+    };
+    chains.iter().map(chain).collect()
+}
+
+fn chain_text(chain: &ChainId) -> String {
+    format!("{} {} {}", chain.family, chain.table, chain.chain)
+}
+
+fn parse_chain(text: &str) -> Result<ChainId, String> {
+    let mut parts = text.splitn(3, ' ');
+    let family = parts.next().and_then(|tool| Family::ALL.into_iter().find(|family| family.tool() == tool));
+    let table = parts.next().and_then(Table::from_name);
+    let chain = parts.next().filter(|name| !name.is_empty() && !name.contains(char::is_whitespace)).map(ChainName::new);
+    match (family, table, chain) {
+        (Some(family), Some(table), Some(chain)) => Ok(ChainId { family, table, chain }),
+        _ => Err(format!("`{text}` is not a chain")),
+    }
+}
+
+fn object_text(object: &Object) -> String {
+    match object {
+        Object::Network(name) => format!("network {name}"),
+        Object::Interface(device) => format!("interface {device}"),
+    }
+}
+
+fn parse_object(text: &str) -> Result<Object, String> {
+    let object = match text.split_once(' ') {
+        Some(("network", name)) => Some(Object::Network(name.to_owned())),
+        Some(("interface", device)) => DeviceName::new(device).map(Object::Interface),
+        _ => None,
+    };
+    object.ok_or_else(|| format!("`{text}` is not an object"))
+}
+
+fn key_text(key: &Key) -> String {
+    match key {
+        Key::Guest(device) => format!("guest {device}"),
+        Key::Bridge(device) => format!("bridge {device}"),
+        Key::Subnet(subnet) => format!("subnet {subnet}"),
+    }
+}
+
+fn parse_key(text: &str) -> Result<Key, String> {
+    let key = match text.split_once(' ') {
+        Some(("guest", device)) => DeviceName::new(device).map(Key::Guest),
+        Some(("bridge", device)) => DeviceName::new(device).map(Key::Bridge),
+        Some(("subnet", subnet)) => subnet.parse().ok().map(Key::Subnet),
+        _ => None,
+    };
+    key.ok_or_else(|| format!("`{text}` is not a key"))
+}

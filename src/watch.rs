@@ -1,0 +1,221 @@
+//! A doorbell for the state directory: something in it changed, look again.
+//!
+//! It rings, it does not report: inotify misses files written right after their directory was made, and a directory that
+//! was swapped goes on ringing under its old name (notify 8.2, measured). So whoever hears the bell reads everything again, and calls
+//! [`Watch::refresh`], which compares the directories by device and inode with those that are being listened to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+/// Directories deeper than this below a state directory are not listened to; the periodic pass still reads them.
+const MAX_DEPTH: usize = 16;
+
+/// The watched state.
+pub struct Watch {
+    watcher: RecommendedWatcher,
+    paths: Vec<PathBuf>,
+    listening: BTreeMap<PathBuf, Identity>,
+}
+
+/// What tells a directory from another one that took its name: device and inode.
+type Identity = (u64, u64);
+
+impl Watch {
+    /// Listens to these directories and files, which need not exist yet, and rings `bell` when one of them may have changed.
+    ///
+    /// # Errors
+    /// When the kernel gives out no inotify instance (`fs.inotify.max_user_instances`).
+    pub fn new(paths: &[PathBuf], bell: Arc<Notify>) -> notify::Result<Self> {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
+        let concerns = paths.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.map_or(true, |event| rings(&event, &concerns)) {
+                bell.notify_one();
+            }
+        })?;
+        let mut watch = Self { watcher, paths, listening: BTreeMap::new() };
+        watch.refresh();
+        Ok(watch)
+    }
+
+    /// Listens to the directories as they are now; true when they were not those listened to, so that something may have been missed.
+    pub fn refresh(&mut self) -> bool {
+        let mut present = BTreeMap::new();
+        for path in &self.paths {
+            note_ancestor(path, &mut present);
+            note_tree(path, 0, &mut present);
+        }
+        if present == self.listening {
+            return false;
+        }
+        for path in self.listening.iter().filter(|(path, identity)| present.get(*path) != Some(identity)).map(|(path, _)| path) {
+            // A directory that is gone has taken its watch with it; then there is nothing to remove.
+            let _ = self.watcher.unwatch(path);
+        }
+        let mut listening = BTreeMap::new();
+        for (path, identity) in present {
+            let known = self.listening.get(&path) == Some(&identity);
+            if known || self.listen(&path) {
+                listening.insert(path, identity);
+            }
+        }
+        self.listening = listening;
+        true
+    }
+
+    /// False when the directory vanished meanwhile or the kernel refuses: the next refresh tries again.
+    fn listen(&mut self, path: &Path) -> bool {
+        match self.watcher.watch(path, RecursiveMode::NonRecursive) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot listen to this directory; changes in it are seen at the next poll");
+                false
+            }
+        }
+    }
+}
+
+/// The nearest existing directory above a path: it sees the path being made, renamed or removed.
+fn note_ancestor(path: &Path, present: &mut BTreeMap<PathBuf, Identity>) {
+    for ancestor in path.ancestors().skip(1) {
+        if let Some(identity) = directory(ancestor) {
+            present.insert(ancestor.to_path_buf(), identity);
+            return;
+        }
+    }
+}
+
+fn note_tree(path: &Path, depth: usize, present: &mut BTreeMap<PathBuf, Identity>) {
+    let Some(identity) = directory(path) else { return };
+    present.insert(path.to_path_buf(), identity);
+    if depth == MAX_DEPTH {
+        return;
+    }
+    let Ok(entries) = fs::read_dir(path) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        note_tree(&entry.path(), depth + 1, present);
+    }
+}
+
+fn directory(path: &Path) -> Option<Identity> {
+    let metadata = fs::metadata(path).ok()?;
+    metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))
+}
+
+/// Whether an event may concern the state. Our own reads ring inotify too (`Access(Open)`); they must not wake us, or we
+/// would never sleep.
+fn rings(event: &notify::Event, paths: &[PathBuf]) -> bool {
+    if let EventKind::Access(kind) = event.kind
+        && kind != AccessKind::Close(AccessMode::Write)
+    {
+        return false;
+    }
+    // An overflow names no path: anything may have happened.
+    event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|changed| concerns(changed, paths))
+}
+
+fn concerns(changed: &Path, paths: &[PathBuf]) -> bool {
+    paths.iter().any(|path| path.starts_with(changed) || (changed.starts_with(path) && !scratch(changed)))
+}
+
+/// Files that editors keep beside the real one.
+fn scratch(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with('.') || name.ends_with('~') || name.ends_with(".swp"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    struct World {
+        root: tempfile::TempDir,
+        bell: Arc<Notify>,
+        watch: Watch,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            fs::create_dir(root.path().join("state")).unwrap();
+            let bell = Arc::new(Notify::new());
+            let watch = Watch::new(&[root.path().join("state")], Arc::clone(&bell)).unwrap();
+            Self { root, bell, watch }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.root.path().join(name)
+        }
+
+        async fn rang(&self) -> bool {
+            tokio::time::timeout(Duration::from_secs(5), self.bell.notified()).await.is_ok()
+        }
+
+        async fn silent(&self) -> bool {
+            tokio::time::timeout(Duration::from_millis(200), self.bell.notified()).await.is_err()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_file_rings_and_reading_it_does_not() {
+        let world = World::new();
+        fs::write(world.path("state/a.xml"), "<network/>").unwrap();
+        assert!(world.rang().await);
+        while !world.silent().await {}
+        fs::read(world.path("state/a.xml")).unwrap();
+        assert_eq!(fs::read_dir(world.path("state")).unwrap().count(), 1);
+        assert!(world.silent().await);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_removed_and_made_again_is_listened_to_again() {
+        let mut world = World::new();
+        fs::remove_dir(world.path("state")).unwrap();
+        assert!(world.rang().await);
+        assert!(world.watch.refresh());
+        fs::create_dir(world.path("state")).unwrap();
+        assert!(world.rang().await);
+        assert!(world.watch.refresh());
+        while !world.silent().await {}
+        fs::write(world.path("state/a.xml"), "").unwrap();
+        assert!(world.rang().await);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_swapped_for_another_is_noticed() {
+        let mut world = World::new();
+        fs::create_dir(world.path("next")).unwrap();
+        fs::rename(world.path("state"), world.path("old")).unwrap();
+        fs::rename(world.path("next"), world.path("state")).unwrap();
+        assert!(world.rang().await);
+        assert!(world.watch.refresh());
+        while !world.silent().await {}
+        fs::write(world.path("old/a.xml"), "").unwrap();
+        assert!(world.silent().await);
+        fs::write(world.path("state/a.xml"), "").unwrap();
+        assert!(world.rang().await);
+    }
+
+    #[tokio::test]
+    async fn a_new_subdirectory_is_heard_after_a_refresh_and_scratch_files_never() {
+        let mut world = World::new();
+        fs::create_dir(world.path("state/more")).unwrap();
+        assert!(world.rang().await);
+        assert!(world.watch.refresh());
+        while !world.silent().await {}
+        fs::write(world.path("state/more/.a.xml.swp"), "").unwrap();
+        assert!(world.silent().await);
+        fs::write(world.path("state/more/a.xml"), "").unwrap();
+        assert!(world.rang().await);
+    }
+}
