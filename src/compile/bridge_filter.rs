@@ -108,8 +108,8 @@ fn register(side: Side, collected: &[PolicyRule]) -> SubChains<'_> {
     chains
 }
 
-/// Adds the sub-chains; the answer are the jumps to them by priority. Equals keep collection order, where libvirt's order is random (nwfilter.md
-/// 3.5).
+/// Adds the sub-chains; the answer are the jumps to them by priority. Equals keep collection order, where libvirt's order is random
+/// (nwfilter.md 3.5).
 fn add_sub_chains(draft: &mut Draft, side: Side, sub_chains: SubChains) -> Ranked {
     let mut ordered: Vec<_> = sub_chains.into_iter().collect();
     ordered.sort_unstable_by_key(|(_, chain)| (chain.priority, chain.rank));

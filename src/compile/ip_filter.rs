@@ -78,8 +78,8 @@ fn to_device(device: &DeviceName, target: IpTarget) -> IpRule {
 
 /// The directions that a rule is compiled for, one after the other.
 ///
-/// A rule with an ICMP type has no instance that is reversed, so libvirt makes none at all of an `inout` one (row 5). `fixed` makes of it the
-/// rule for `out` and the rule for `in`.
+/// A rule with an ICMP type has no instance that is reversed, so libvirt makes none at all of an `inout` one (row 5). `fixed` makes of it
+/// the rule for `out` and the rule for `in`.
 fn directions(rule: &PolicyRule, quirks: Quirks) -> &'static [Direction] {
     match rule.direction {
         Direction::In => &[Direction::In],
@@ -141,8 +141,8 @@ impl Instances<'_> {
         self.explicit_states().is_some() && self.direction == other
     }
 
-    /// Limits and ICMP types are never reversed (rows 5 and 22). A source Ethernet address cannot be, so where the rule says nothing else there is
-    /// nothing to reverse; states, sets and comments do not count.
+    /// Limits and ICMP types are never reversed (rows 5 and 22). A source Ethernet address cannot be, so where the rule says nothing else
+    /// there is nothing to reverse; states, sets and comments do not count.
     fn stands_as_written_only(&self, reversed: &IpRule) -> bool {
         let counts = |made: &IpMatch| !matches!(made, IpMatch::Set(_) | IpMatch::ConnectionLimit(_) | IpMatch::Comment(_));
         let says_something = reversed.source.is_some() || reversed.destination.is_some() || reversed.matches.iter().any(counts);

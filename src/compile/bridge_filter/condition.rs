@@ -16,8 +16,8 @@ const WITH_PORTS: [u8; 4] = [6, 17, 33, 132];
 const LAST_VLAN: u16 = 4094;
 /// Below it ebtables refuses `--vlan-encap` (the kernel's shortest frame).
 const LEAST_ENCAP: u16 = 60;
-/// Up to it a number in an Ethernet header is a length. ebtables 1.8.9 takes 1536 itself for a type, but then shows it as `Length`, and its negation
-/// too, so nobody could tell what is there.
+/// Up to it a number in an Ethernet header is a length. ebtables 1.8.9 takes 1536 itself for a type, but then shows it as `Length`, and its
+/// negation too, so nobody could tell what is there.
 const LAST_LENGTH: u16 = 1536;
 
 /// One rule as seen from one side.
@@ -62,10 +62,10 @@ impl View<'_> {
     /// What holds between conditions.
     fn check(&self) -> Result<(), Fault> {
         match self.rule.protocol {
-            Protocol::Ip | Protocol::Ipv6 => self.check_ports(),
+            Protocol::Ip => self.check_ports(),
+            Protocol::Ipv6 => self.check_ports().and_then(|()| self.check_icmp()),
             _ => Ok(()),
-        }?;
-        if self.rule.protocol == Protocol::Ipv6 { self.check_icmp() } else { Ok(()) }
+        }
     }
 
     /// The kernel wants the protocol beside the ports, not negated (nwfilter.md row 32).
@@ -302,8 +302,8 @@ impl View<'_> {
         }
     }
 
-    /// libvirt negates only when `type` itself is negated (nwfilter.md 2.4); otherwise every attribute has its own negation, and as one match
-    /// has one, they must agree (row 6).
+    /// libvirt negates only when `type` itself is negated (nwfilter.md 2.4); otherwise every attribute has its own negation, and as one
+    /// match has one, they must agree (row 6).
     fn icmp_negated(&self) -> Result<bool, Fault> {
         let negated = |name| self.get(name).is_some_and(|condition| condition.negated);
         if self.quirks == Quirks::Libvirt {
@@ -318,8 +318,8 @@ impl View<'_> {
 
     /// The octets that `--ip-tos` compares for a `dscp`.
     ///
-    /// ebtables compares the whole octet, DSCP and ECN bits together, so a DSCP means one rule for each of the four ECN values. In `libvirt`
-    /// quirks the number is compared as it is (row 10).
+    /// ebtables compares the whole octet, DSCP and ECN bits together, so a DSCP means one rule for each of the four ECN values. In
+    /// `libvirt` quirks the number is compared as it is (row 10).
     fn tos_octets(&self, dscp: &Condition) -> Result<Vec<Invertible<u8>>, Fault> {
         if self.quirks == Quirks::Libvirt {
             return Ok(vec![invertible(dscp, value::number(dscp)?)]);

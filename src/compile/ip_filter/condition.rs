@@ -122,8 +122,8 @@ impl View<'_> {
             return Ok(None);
         }
         let Literal::TcpFlags(mask, set) = condition.value else { return Err(value::unusable(condition, "expected TCP flags")) };
-        // Where no flag is looked at, none is seen set. iptables takes such a rule, but iptables-save does not show it, so nobody could tell
-        // whether it is there.
+        // Where no flag is looked at, none is seen set. iptables takes such a rule, but iptables-save does not show it, so nobody could
+        // tell whether it is there.
         if mask == 0 && (set != 0) != condition.negated {
             return Err(Fault::at(condition, "matches-nothing", "no packet has these flags", "expected flags to look at before the `/`"));
         }
