@@ -1,10 +1,24 @@
 //! The integration tests, one binary: each module holds the cases of one behaviour.
+//!
+//! Most start the real program, or the real tools, in network namespaces of their own, with the real kernel, so they need root.
 
+mod architecture;
+mod cli;
+mod conformance;
+mod demo;
+mod fixture;
+mod foreign;
 mod invalid;
+mod kill;
+mod libvirt_beside;
 mod namespace;
 mod packet;
 mod plan_laws;
 mod plan_real;
+mod refusals;
 mod round_trip;
+mod rules;
+mod run_daemon;
 mod strategy;
 mod system_tools;
+mod world;

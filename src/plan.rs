@@ -157,34 +157,25 @@ pub struct Remark {
 pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, PlanError> {
     let bases = base_chains(&desired.objects);
     let wishes = Wishes::new(desired, &bases);
-    let nothing = BTreeMap::new();
     let mut families = BTreeMap::new();
     let mut remarks = BTreeSet::new();
     for family in Family::ALL {
-        let needed = wishes.tables(family).next().is_some();
-        let tables = match observed.families.get(&family) {
-            Some(Observation::Read(tables)) => tables,
-            Some(Observation::Missing(reason)) if needed => return Err(missing(&wishes, family, reason)),
-            Some(Observation::Unreadable(reason)) if needed => return Err(PlanError::Unreadable { family, reason: reason.clone() }),
-            None if needed => return Err(PlanError::Unreadable { family, reason: "it was not looked at".into() }),
-            Some(Observation::Unreadable(reason)) => {
-                remarks.insert(Remark { code: "family-unreadable", message: format!("{family} rules cannot be read: {reason}") });
-                &nothing
+        // A family that only base chains are wanted in is done without: a network's chains come in both families, whatever addresses it has (networks.md 3.1).
+        match (observed.families.get(&family), wishes.first_in(family)) {
+            (Some(Observation::Read(tables)), _) => drop(families.insert(family, tables)),
+            (Some(Observation::Missing(reason)), Some(object)) => {
+                return Err(PlanError::Missing { object: object.clone(), family, reason: reason.clone() });
             }
-            Some(Observation::Missing(_)) | None => &nothing,
-        };
-        families.insert(family, tables);
+            (Some(Observation::Unreadable(reason)), Some(_)) => return Err(PlanError::Unreadable { family, reason: reason.clone() }),
+            (None, Some(_)) => return Err(PlanError::Unreadable { family, reason: "they were not looked at".into() }),
+            (Some(Observation::Unreadable(reason)), None) => {
+                remarks.insert(Remark { code: "family-unreadable", message: format!("{family} rules cannot be read: {reason}") });
+            }
+            (Some(Observation::Missing(_)) | None, None) => {}
+        }
     }
     let phases = order::phases(&Work { desired, wishes: &wishes, live: &families }, &mut remarks);
     Ok(Plan { phases, remarks: remarks.into_iter().collect() })
-}
-
-fn missing(wishes: &Wishes<'_>, family: Family, reason: &str) -> PlanError {
-    match wishes.first_in(family) {
-        Some(object) => PlanError::Missing { object: object.clone(), family, reason: reason.into() },
-        // Base chains without a rule of any object: a network's seven chains come in both families (networks.md 3.1).
-        None => PlanError::Unreadable { family, reason: reason.into() },
-    }
 }
 
 /// Why there can be no plan.

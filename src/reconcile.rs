@@ -18,7 +18,7 @@ use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::desire::{self, Choices, Installed, Keeping};
 use crate::plan::script::{self, Script};
-use crate::plan::{self, Change, Desired, Edit, HookPlacement, Phase, Plan, PlanError, Scope};
+use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
 use crate::ruleset::{ChainId, Family, Observation, Observed};
 use crate::store::{Intent, Record, RecordedObject, Store, StoreFailure, Stored};
 use compute::Computed;
@@ -125,11 +125,11 @@ impl<K: Kernel> Reconciler<K> {
     ///
     /// # Errors
     /// When the record or a needed family cannot be read.
-    pub async fn preview(&mut self, computed: &Computed) -> Result<(Plan, Desired, Observed, Report), Failure> {
+    pub async fn preview(&mut self, computed: &Computed) -> Result<(Plan, Observed, Report), Failure> {
         let mut pass = self.begin(computed)?;
         let plan = self.plan(&mut pass).await?;
         self.settle_report(&mut pass);
-        Ok((plan, pass.desired, pass.observed, pass.report))
+        Ok((plan, pass.observed, pass.report))
     }
 
     /// One pass: afterwards the kernel holds what `computed` says, as far as its tools take it.
@@ -230,7 +230,7 @@ impl<K: Kernel> Reconciler<K> {
     async fn plan(&self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
         pass.observed = self.kernel.observe(&Family::ALL).await;
         let plan = self.replan(pass, false)?;
-        let removes_base = edits(&plan).any(|(_, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
+        let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
         if removes_base && namespace::libvirt_daemon().is_some() {
             return self.replan(pass, true);
         }
@@ -300,7 +300,7 @@ impl<K: Kernel> Reconciler<K> {
 
     /// Writes down what is about to be installed, before it is.
     fn intend(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<(), Failure> {
-        let touched: BTreeSet<&Object> = edits(plan).filter_map(|(_, edit)| edit.object.as_ref()).collect();
+        let touched: BTreeSet<&Object> = plan.edits().filter_map(|(_, _, edit)| edit.object.as_ref()).collect();
         let objects = touched
             .into_iter()
             .filter_map(|object| Some((object.clone(), recorded(object, pass.desired.objects.get(object)?, pass.computed, &pass.record))))
@@ -411,17 +411,10 @@ fn recorded(object: &Object, rules: &ObjectRules, computed: &Computed, record: &
     RecordedObject { rules: rules.clone(), source }
 }
 
-fn edits(plan: &Plan) -> impl Iterator<Item = ((Family, crate::ruleset::Table), &Edit)> {
-    plan.phases
-        .iter()
-        .flat_map(|phase| &phase.families)
-        .flat_map(|(family, tables)| tables.iter().flat_map(|table| table.edits.iter().map(|edit| ((*family, table.table), edit))))
-}
-
 fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {
-    edits(plan)
-        .filter(|(_, edit)| edit.object.is_none())
-        .filter_map(|((family, table), edit)| match &edit.change {
+    plan.edits()
+        .filter(|(_, _, edit)| edit.object.is_none())
+        .filter_map(|(family, table, edit)| match &edit.change {
             Change::NewChain(chain) => Some(ChainId { family, table, chain: chain.clone() }),
             _ => None,
         })
@@ -430,12 +423,12 @@ fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {
 
 /// The edits of `now` that the plan before, committed since, had already made.
 fn repeated(before: &Plan, now: &Plan) -> Option<BTreeMap<Option<Object>, Stuck>> {
-    let made: Vec<_> = edits(before).map(|(table, edit)| (table, &edit.change)).collect();
-    let again: BTreeMap<Option<Object>, Stuck> = edits(now)
-        .filter(|(table, edit)| {
-            matches!(edit.change, Change::Insert { .. } | Change::NewChain(_)) && made.contains(&(*table, &edit.change))
-        })
-        .map(|((family, table), edit)| (edit.object.clone(), report::stuck(family, table, edit)))
+    let made: Vec<_> = before.edits().map(|(family, table, edit)| (family, table, &edit.change)).collect();
+    let again: BTreeMap<Option<Object>, Stuck> = now
+        .edits()
+        .filter(|(_, _, edit)| matches!(edit.change, Change::Insert { .. } | Change::NewChain(_)))
+        .filter(|(family, table, edit)| made.contains(&(*family, *table, &edit.change)))
+        .map(|(family, table, edit)| (edit.object.clone(), report::stuck(family, table, edit)))
         .collect();
     (!again.is_empty()).then_some(again)
 }

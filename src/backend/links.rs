@@ -3,10 +3,10 @@
 //! One rtnetlink dump in, names and Ethernet addresses out. Nothing is subscribed to and nothing is changed.
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 
 use crate::addr::{DeviceName, Mac};
-use crate::resolve::Link;
+use crate::resolve::{Link, LinkKind};
 
 /// The kernel would not list its devices.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,14 @@ fn link(message: &LinkMessage) -> Option<Link> {
         message.attributes.iter().find_map(|attribute| if let LinkAttribute::IfName(name) = attribute { Some(name) } else { None })?;
     let bytes =
         message.attributes.iter().find_map(|attribute| if let LinkAttribute::Address(bytes) = attribute { Some(bytes) } else { None })?;
-    Some(Link { device: DeviceName::new(name)?, mac: Mac(bytes.as_slice().try_into().ok()?) })
+    Some(Link { device: DeviceName::new(name)?, mac: Mac(bytes.as_slice().try_into().ok()?), kind: kind(message) })
+}
+
+fn kind(message: &LinkMessage) -> LinkKind {
+    let bridge = message.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(details) if details.contains(&LinkInfo::Kind(InfoKind::Bridge)))
+    });
+    if bridge { LinkKind::Bridge } else { LinkKind::Other }
 }
 
 #[cfg(test)]
@@ -52,8 +59,11 @@ mod tests {
 
     #[test]
     fn an_ethernet_device_has_its_name_and_address() {
-        let expected = Link { device: DeviceName::new("vnet0").expect("a name"), mac: Mac([0xfe, 1, 2, 3, 4, 5]) };
-        assert_eq!(link(&message(LinkLayerType::Ether, "vnet0", &[0xfe, 1, 2, 3, 4, 5])), Some(expected));
+        let expected = |kind| Link { device: DeviceName::new("vnet0").expect("a name"), mac: Mac([0xfe, 1, 2, 3, 4, 5]), kind };
+        let mut tap = message(LinkLayerType::Ether, "vnet0", &[0xfe, 1, 2, 3, 4, 5]);
+        assert_eq!(link(&tap), Some(expected(LinkKind::Other)));
+        tap.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+        assert_eq!(link(&tap), Some(expected(LinkKind::Bridge)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::Exit;
 use super::options::{Diff, Format};
 use super::settings::{Settings, block_on};
 use crate::plan::desire::{self, Choices, Installed};
-use crate::plan::{self, Desired, Plan, show};
+use crate::plan::{self, Plan, json, show};
 use crate::reconcile::compute::Computed;
 use crate::reconcile::report::Report;
 use crate::ruleset::{Family, Observation, Observed, save};
@@ -18,12 +18,12 @@ use crate::ruleset::{Family, Observation, Observed, save};
 pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     let computed = block_on(settings.compute(&settings.config.state))?;
     settings.show(&computed);
-    let (plan, desired, observed, report) =
+    let (plan, observed, report) =
         if options.observed.is_empty() { live(settings, &computed)? } else { offline(settings, &computed, &options.observed)? };
     let text = match options.format {
-        Format::Json => show::json(&plan, &computed.sources)?,
+        Format::Json => json::json(&plan, &computed.sources),
         Format::Text if options.stat => show::stat(&plan),
-        Format::Text => show::unified(&plan, &desired, &observed, &computed.sources, settings.output.data),
+        Format::Text => show::diff(&plan, &observed, &computed.sources, settings.output.data),
     };
     settings.output.data(&text)?;
     for held in &report.held {
@@ -36,12 +36,12 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     Ok(if in_sync { Exit::Done } else { Exit::Attention })
 }
 
-fn live(settings: &Settings, computed: &Computed) -> anyhow::Result<(Plan, Desired, Observed, Report)> {
+fn live(settings: &Settings, computed: &Computed) -> anyhow::Result<(Plan, Observed, Report)> {
     block_on(async { Ok(settings.reconciler().await?.preview(computed).await?) })
 }
 
 /// Compares with files; families of which there is none are left out.
-fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyhow::Result<(Plan, Desired, Observed, Report)> {
+fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyhow::Result<(Plan, Observed, Report)> {
     let mut observed = Observed::default();
     for path in saved_files(paths)? {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -63,7 +63,7 @@ fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyho
     let plan = plan::plan(&desired, &observed)?;
     let mut report = Report { remarks: plan.remarks.iter().cloned().collect(), ..Report::default() };
     report.hold_faults(computed, &kept);
-    Ok((plan, desired, observed, report))
+    Ok((plan, observed, report))
 }
 
 /// The files given, and those in directories given.

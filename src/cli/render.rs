@@ -6,7 +6,7 @@ use super::Exit;
 use super::options::{FamilyOption, Render, RenderFormat};
 use super::settings::{Settings, block_on};
 use crate::plan::desire::{self, Choices, Installed};
-use crate::plan::show;
+use crate::plan::{json, show};
 use crate::ruleset::{Family, Observed};
 
 pub fn render(settings: &Settings, options: &Render) -> anyhow::Result<Exit> {
@@ -25,9 +25,9 @@ pub fn render(settings: &Settings, options: &Render) -> anyhow::Result<Exit> {
     let text = match options.format {
         RenderFormat::Restore => {
             let explained = options.explain.then_some(&computed.sources);
-            families.iter().map(|family| show::render(&desired, *family, explained)).collect()
+            families.iter().map(|family| format!("# {family}-restore --noflush\n{}", show::render(&desired, *family, explained))).collect()
         }
-        RenderFormat::Json => show::render_json(&desired, families, &computed.sources)?,
+        RenderFormat::Json => json::desired(&desired, families, &computed.sources),
     };
     settings.output.data(&text)?;
     Ok(if computed.has_errors() { Exit::Attention } else { Exit::Done })

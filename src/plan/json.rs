@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::script::policy_name;
 use super::show::rule_words;
-use super::{Change, Edit, Plan};
+use super::{Change, Desired, Edit, Plan};
 use crate::model::Object;
 use crate::ruleset::{Family, LiveRule};
 use crate::source::{Sources, Span};
@@ -116,8 +116,55 @@ pub fn json(plan: &Plan, sources: &Sources) -> String {
             .collect(),
     });
     let remarks = plan.remarks.iter().map(|remark| RemarkDto { code: remark.code, message: &remark.message });
-    let document = PlanDto { v: 1, in_sync: plan.is_empty(), phases: phases.collect(), remarks: remarks.collect() };
-    let mut text = serde_json::to_string_pretty(&document).expect("strings, numbers and lists have a JSON form");
+    print(&PlanDto { v: 1, in_sync: plan.is_empty(), phases: phases.collect(), remarks: remarks.collect() })
+}
+
+/// Everything that is desired, for `render`.
+#[derive(Debug, Serialize)]
+struct DesiredDto<'a> {
+    /// The version of this shape: 1.
+    v: u32,
+    /// Every rule, object by object.
+    rules: Vec<RuleDto<'a>>,
+}
+
+/// One desired rule.
+#[derive(Debug, Serialize)]
+struct RuleDto<'a> {
+    /// `iptables`, `ip6tables` or `ebtables`.
+    family: &'static str,
+    /// `filter`, `nat`, ...
+    table: &'static str,
+    /// The chain.
+    chain: &'a str,
+    /// The rule in the tool's words.
+    rule: String,
+    /// Whom it is for.
+    object: ObjectDto<'a>,
+    /// The XML element behind it.
+    place: Option<PlaceDto>,
+}
+
+/// The rules of every object in these families as indented JSON with a newline at its end; hooks and base chains, which belong to nobody, are left out.
+pub fn desired(desired: &Desired, families: &[Family], sources: &Sources) -> String {
+    let mut rules = Vec::new();
+    for (object, wanted) in &desired.objects {
+        for (id, placed) in wanted.chains.iter().chain(&wanted.shared).filter(|(id, _)| families.contains(&id.family)) {
+            rules.extend(placed.iter().map(|placed| RuleDto {
+                family: id.family.tool(),
+                table: id.table.as_str(),
+                chain: id.chain.as_str(),
+                rule: rule_words(id.family, &placed.rule),
+                object: object_dto(object),
+                place: placed.place.map(|place| place_dto(sources, place)),
+            }));
+        }
+    }
+    print(&DesiredDto { v: 1, rules })
+}
+
+fn print(document: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(document).expect("strings, numbers and lists have a JSON form");
     text.push('\n');
     text
 }

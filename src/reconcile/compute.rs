@@ -3,10 +3,12 @@
 use crate::compile::{self, Compiled};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::load::Loaded;
+use crate::model::filter::Filter;
 use crate::model::{Object, Quirks};
 use crate::parse::{self, Broken, BrokenKind, Parsed};
 use crate::resolve::{self, Link, Resolved};
 use crate::source::{Sources, Span};
+use crate::stock;
 
 /// Everything that follows from the files alone.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +62,8 @@ pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
         filters: documents.iter().map(|parsed| parsed.filters.len()).sum(),
         interfaces: documents.iter().map(|parsed| parsed.interfaces.len()).sum(),
     };
-    let resolved = resolve::resolve(&documents, links, reading.quirks);
+    let stock = stock(&mut sources, reading.quirks);
+    let resolved = resolve::resolve(&documents, &stock, links, reading.quirks);
     let compiled = compile::compile(&resolved, reading.quirks);
     let mut diagnostics: Vec<Diagnostic> = documents.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
     diagnostics.extend(resolved.diagnostics.iter().chain(&compiled.diagnostics).cloned());
@@ -68,6 +71,16 @@ pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
         diagnostics.iter_mut().for_each(escalate);
     }
     Computed { sources, counts, diagnostics, resolved, compiled }
+}
+
+/// The built-in filters, as files that show where they are in diagnostics.
+fn stock(sources: &mut Sources, quirks: Quirks) -> Vec<Filter> {
+    let mut filters = Vec::new();
+    for (name, xml) in stock::stock_filters() {
+        let file = sources.add(format!("<stock>/{name}.xml"), xml);
+        filters.extend(parse::parse(sources, file, quirks).filters);
+    }
+    filters
 }
 
 /// Makes the warnings of one file errors: then everything in the file is broken.

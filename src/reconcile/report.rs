@@ -8,8 +8,8 @@ use crate::model::Object;
 use crate::plan::desire::Keeping;
 use crate::plan::{Change, Edit, Phase, Remark};
 use crate::reconcile::compute::Computed;
-use crate::ruleset::rule::Rule;
-use crate::ruleset::{Family, LiveRule, Table, words};
+use crate::plan::show::rule_words;
+use crate::ruleset::{Family, LiveRule, Table};
 use crate::source::Position;
 
 /// The outcome of a pass that came to its end.
@@ -91,17 +91,17 @@ impl Report {
                     let (sign, chain, rule) = match &edit.change {
                         Change::Insert { chain, rule, .. } => {
                             count.inserted += 1;
-                            ('+', chain, spell(*family, rule))
+                            ('+', chain, rule_words(*family, rule))
                         }
                         Change::DeleteRule { chain, rule } => {
                             count.deleted += 1;
-                            ('-', chain, spell(*family, rule))
+                            ('-', chain, rule_words(*family, rule))
                         }
                         Change::DeleteAt { chain, rule, .. } => {
                             count.deleted += 1;
-                            ('-', chain, spell_live(*family, rule))
+                            ('-', chain, live_words(*family, rule))
                         }
-                        Change::NewChain(_) | Change::DeleteChain(_) => continue,
+                        Change::NewChain(_) | Change::DeleteChain(_) | Change::SetPolicy { .. } => continue,
                     };
                     self.changed.push(format!("{sign} {family} {} -A {chain} {rule}", table.table));
                 }
@@ -155,24 +155,16 @@ impl Report {
 
 /// Names the rule or chain of an edit that does not stay.
 pub(super) fn stuck(family: Family, table: Table, edit: &Edit) -> Stuck {
-    let (chain, rule) = match &edit.change {
-        Change::Insert { chain, rule, .. } => (chain, spell(family, rule)),
-        Change::NewChain(chain) | Change::DeleteAt { chain, .. } | Change::DeleteRule { chain, .. } | Change::DeleteChain(chain) => {
-            (chain, String::new())
-        }
+    let rule = match &edit.change {
+        Change::Insert { rule, .. } => rule_words(family, rule),
+        _ => String::new(),
     };
-    Stuck { family, table, chain: chain.to_string(), rule }
+    Stuck { family, table, chain: edit.change.chain().to_string(), rule }
 }
 
-fn spell(family: Family, rule: &Rule) -> String {
-    let mut text = String::new();
-    words::rule(family, rule, &mut text);
-    text
-}
-
-fn spell_live(family: Family, rule: &LiveRule) -> String {
+fn live_words(family: Family, rule: &LiveRule) -> String {
     match rule {
-        LiveRule::Known(rule) => spell(family, rule),
+        LiveRule::Known(rule) => rule_words(family, rule),
         LiveRule::Unknown(text) => text.to_string(),
     }
 }

@@ -1,0 +1,35 @@
+# bridgeward. `make help` lists the targets.
+
+CARGO  ?= cargo
+PREFIX ?= /usr
+BINARY := target/release/bridgeward
+
+.DEFAULT_GOAL := help
+.PHONY: help build test demo lint install clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the program (target/release/bridgeward).
+	$(CARGO) build --locked --release
+
+test: ## Run all tests; needs root, the tools and a kernel with network namespaces (.ci/run installs what is missing).
+	$(CARGO) test --locked
+
+demo: ## Show it at work in a throwaway network namespace: diff, apply, a flush by hand, the repair.
+	contrib/demo.sh
+
+lint: ## Check formatting and lints; warnings are errors.
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+install: build ## Install program, unit and example below DESTDIR (PREFIX=/usr).
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
+	install -D -m 0644 contrib/systemd/bridgeward.service $(DESTDIR)$(PREFIX)/lib/systemd/system/bridgeward.service
+	for file in networks filters guests; do \
+	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/state/$$file state/$$file/*.xml || exit; \
+	done
+	install -d -m 0755 $(DESTDIR)/etc/bridgeward/state
+
+clean: ## Remove what was built.
+	$(CARGO) clean

@@ -1,0 +1,203 @@
+//! The command line: exit codes, what goes where, and what needs neither root nor a kernel.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::fixture::{FILTER, NETWORK, guest};
+use crate::rules;
+use crate::world::World;
+
+/// The example that comes with the program.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/state");
+
+/// A world with a network and a guest that needs all three families.
+fn with_state() -> World {
+    let world = World::new();
+    world.write("lab.xml", NETWORK);
+    world.write("web.xml", FILTER);
+    world.write("vnet0.xml", &guest(0, "web"));
+    world
+}
+
+#[test]
+fn the_example_state_has_no_fault_not_even_a_warning() {
+    let answer = World::new().bridgeward(&["check", "--strict", "--state", EXAMPLE]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+    assert!(!answer.stderr.contains("warning"), "{answer}");
+}
+
+#[test]
+fn check_shows_all_faults_of_all_files_with_their_places() {
+    let world = with_state();
+    world.write("a.xml", "<network>\n  <name>a</name>\n  <forward mode='natt'/>\n</network>\n");
+    world.write("b.xml", "<filter name='b'>\n  <rule action='acept' direction='in'/>\n</filter>\n");
+    let answer = world.bridgeward(&["check"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    for place in ["a.xml:3:18", "b.xml:2:17"] {
+        assert!(answer.stderr.contains(place), "`{place}` is not named: {answer}");
+    }
+}
+
+#[test]
+fn diff_and_dry_run_change_nothing_and_exit_1_then_0() {
+    let world = with_state();
+    for arguments in [&["diff"][..], &["diff", "--stat"], &["diff", "--format", "json"], &["apply", "--dry-run"]] {
+        let answer = world.bridgeward(arguments);
+        assert_eq!(answer.code, Some(1), "{answer}");
+        assert!(!answer.stdout.is_empty(), "{answer}");
+        assert!(!world.save_all().contains("-A "), "{answer}\n{}", world.save_all());
+    }
+    world.apply();
+    for arguments in [&["diff"][..], &["diff", "--stat"], &["diff", "--format", "json"]] {
+        assert_eq!(world.bridgeward(arguments).code, Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn diff_names_the_xml_behind_every_rule() {
+    let answer = with_state().bridgeward(&["diff"]);
+    for words in ["lab.xml:", "web.xml:", "-i br-lab -o br-lab -j ACCEPT", "FO-vnet0", "libvirt-I-vnet0"] {
+        assert!(answer.stdout.contains(words), "`{words}` is missing: {answer}");
+    }
+}
+
+#[test]
+fn json_is_one_versioned_document() {
+    let world = with_state();
+    for arguments in [&["diff", "--format", "json"][..], &["render", "--format", "json"], &["check", "--format", "json"]] {
+        let answer = world.bridgeward(arguments);
+        let document: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        assert!(document.get("version").is_some_and(|version| version.is_u64() || version.is_string()), "{answer}");
+    }
+}
+
+#[test]
+fn what_render_prints_is_what_apply_installs() {
+    let (applied, rendered) = (World::new(), World::new());
+    let answer = applied.bridgeward(&["apply", "--state", EXAMPLE]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+    for (family, tool) in [("ipv4", "iptables"), ("ipv6", "ip6tables"), ("bridge", "ebtables")] {
+        let answer = rendered.bridgeward(&["render", "--state", EXAMPLE, "--family", family]);
+        assert_eq!(answer.code, Some(0), "{answer}");
+        let input = rendered.scratch(tool);
+        fs::write(&input, &answer.stdout).expect("the scratch directory takes files");
+        rendered.sh(&format!("{tool}-restore <{}", input.display()));
+    }
+    let read = |world: &World| rules::normal(rules::parse(&world.save_all()));
+    assert_eq!(rules::difference(&read(&applied), &read(&rendered)), "");
+    let synced = rendered.bridgeward(&["diff", "--state", EXAMPLE]);
+    assert_eq!(synced.code, Some(0), "{synced}");
+}
+
+#[test]
+fn the_order_and_the_names_of_files_do_not_matter() {
+    let (forwards, backwards) = (World::new(), World::new());
+    let files = [NETWORK.to_owned(), FILTER.to_owned(), guest(0, "web"), guest(1, "clean-traffic")];
+    for (number, text) in files.iter().enumerate() {
+        forwards.write(&format!("{number}.xml"), text);
+        backwards.write(&format!("{}.xml", 9 - number), text);
+    }
+    let render = |world: &World| world.bridgeward(&["render"]).stdout;
+    assert!(render(&forwards).contains("FO-vnet0"));
+    assert_eq!(render(&forwards), render(&backwards));
+}
+
+#[test]
+fn saved_rules_are_compared_without_root_and_without_a_kernel() {
+    let world = with_state();
+    world.apply();
+    let mut observed = vec!["diff".to_owned()];
+    for tool in ["iptables", "ip6tables", "ebtables"] {
+        let file = world.scratch(&format!("{tool}.save"));
+        fs::write(&file, world.sh(&format!("{tool}-save"))).expect("the scratch directory takes files");
+        observed.extend(["--observed".to_owned(), file.display().to_string()]);
+    }
+    let program = world.scratch("bridgeward");
+    fs::copy(env!("CARGO_BIN_EXE_bridgeward"), &program).expect("the program can be copied");
+    fs::set_permissions(world.scratch(""), fs::Permissions::from_mode(0o755)).expect("the directory is ours");
+    let nobody = |arguments: &str| {
+        let command = format!(
+            "BRIDGEWARD_STATE={} setpriv --reuid=65534 --regid=65534 --clear-groups {} {arguments}; echo \"exit code $?\"",
+            world.state().display(),
+            program.display()
+        );
+        world.sh(&format!("({command}) 2>&1"))
+    };
+    let answer = nobody(&observed.join(" "));
+    assert!(answer.ends_with("exit code 0\n"), "{answer}");
+    world.delete("vnet0.xml");
+    world.write("vnet1.xml", &guest(1, "clean-traffic"));
+    let answer = nobody(&observed.join(" "));
+    assert!(answer.contains("libvirt-I-vnet1") && answer.ends_with("exit code 1\n"), "{answer}");
+    let answer = nobody("render");
+    assert!(answer.contains("libvirt-I-vnet1") && answer.ends_with("exit code 0\n"), "{answer}");
+}
+
+#[test]
+fn a_state_directory_that_is_missing_is_trouble_and_deletes_nothing() {
+    let world = with_state();
+    world.apply();
+    let good = world.save_all();
+    for command in ["check", "render", "diff", "apply"] {
+        let answer = world.bridgeward(&[command, "--state", "/nowhere/at/all"]);
+        assert_eq!(answer.code, Some(2), "{answer}");
+        assert!(answer.stderr.contains("/nowhere/at/all"), "{answer}");
+    }
+    assert_eq!(world.save_all(), good);
+}
+
+#[test]
+fn a_tool_that_is_missing_is_trouble_and_is_named() {
+    let world = with_state();
+    // A search path with everything but ebtables.
+    world
+        .sh("mkdir some; for tool in /usr/sbin/* /usr/bin/* /sbin/* /bin/*; do ln -sf $tool some/; done 2>/dev/null; rm -f some/ebtables*");
+    let path = world.scratch("some").display().to_string();
+    let answer = world.bridgeward_with(&[("PATH", &path)], &["apply"]);
+    assert_eq!(answer.code, Some(2), "{answer}");
+    assert!(answer.stderr.contains("ebtables"), "{answer}");
+}
+
+#[test]
+fn an_unknown_key_in_the_configuration_is_shown_with_a_caret() {
+    let world = with_state();
+    let config = world.scratch("bridgeward.toml");
+    fs::write(&config, "strict = false\nqirks = \"fixed\"\n").expect("the scratch directory takes files");
+    let answer = world.bridgeward(&["check", "--config", &config.display().to_string()]);
+    assert_eq!(answer.code, Some(2), "{answer}");
+    assert!(answer.stderr.contains("bridgeward.toml:2:1") && answer.stderr.contains('^'), "{answer}");
+}
+
+#[test]
+fn purge_leaves_an_empty_host_empty() {
+    let world = World::new();
+    let before = world.save_all();
+    let applied = world.bridgeward(&["apply", "--state", EXAMPLE]);
+    assert_eq!(applied.code, Some(0), "{applied}");
+    let purged = world.bridgeward(&["purge"]);
+    assert_eq!(purged.code, Some(0), "{purged}");
+    let after = world.save_all();
+    let left: Vec<&str> =
+        after.lines().filter(|line| line.starts_with("-A") || line.contains("ibvirt") || line.contains("LIBVIRT")).collect();
+    assert_eq!(left, Vec::<&str>::new(), "before:\n{before}");
+}
+
+#[test]
+fn help_and_version_go_to_stdout_and_nonsense_is_refused() {
+    let world = World::new();
+    for argument in ["--help", "--version"] {
+        let answer = world.bridgeward(&[argument]);
+        assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{answer}");
+        assert!(answer.stdout.contains("bridgeward"), "{answer}");
+    }
+    let answer = world.bridgeward(&["fly"]);
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""), "{answer}");
+}
+
+#[test]
+fn a_closed_pipe_is_success() {
+    let world = World::new();
+    let binary = env!("CARGO_BIN_EXE_bridgeward");
+    let codes = world.sh(&format!("{binary} render --state {EXAMPLE} | head -n 1 >/dev/null; echo ${{PIPESTATUS[0]}}"));
+    assert_eq!(codes, "0\n");
+}

@@ -1,0 +1,127 @@
+//! A real libvirtd on the same host, with a network and a guest that our state does not name: both sides live, neither sees the
+//! other's rules as its own.
+
+use crate::fixture::{FILTER, NETWORK, guest};
+use crate::world::World;
+
+const THEIR_NETWORK: &str = "<network>
+  <name>theirs</name>
+  <bridge name='virbr7'/>
+  <forward mode='nat'/>
+  <ip address='10.77.0.1' prefix='24'/>
+  <ip family='ipv6' address='fd77::1' prefix='64'/>
+</network>
+";
+
+const THEIR_GUEST: &str = "<filterbinding>
+  <owner><name>theirs</name><uuid>6f1d1d5e-9b8f-4b52-9f0a-7d9a3d0c1c77</uuid></owner>
+  <portdev name='vnet77'/>
+  <mac address='52:54:00:77:00:01'/>
+  <filterref filter='their-filter'><parameter name='IP' value='10.77.0.10'/></filterref>
+</filterbinding>
+";
+
+/// Everything in the kernel that is libvirt's: rules that name its devices or its subnets, in their order.
+fn theirs(world: &World) -> Vec<String> {
+    let marks = ["virbr7", "vnet77", "10.77.0.", "fd77:"];
+    world.save_all().lines().filter(|line| marks.iter().any(|mark| line.contains(mark))).map(str::to_owned).collect()
+}
+
+/// Has libvirt create an object from XML: `net-create`, `nwfilter-define`, `nwfilter-binding-create`.
+fn virsh(world: &World, command: &str, xml: &str) {
+    let file = world.scratch("object.xml");
+    std::fs::write(&file, xml).expect("the scratch directory takes files");
+    world.sh(&format!("virsh -c qemu:///system {command} {}", file.display()));
+}
+
+/// A world in which libvirt runs a network and guards a guest.
+fn with_their_objects() -> World {
+    let world = World::with_libvirt();
+    virsh(&world, "net-create", THEIR_NETWORK);
+    virsh(&world, "nwfilter-define", &FILTER.replace("'web'", "'their-filter'"));
+    world.sh("ip tuntap add vnet77 mode tap; ip link set vnet77 master virbr7 up");
+    virsh(&world, "nwfilter-binding-create", THEIR_GUEST);
+    assert!(theirs(&world).len() > 60, "libvirt made less than expected:\n{}", world.save_all());
+    world
+}
+
+fn write_ours(world: &World) {
+    world.write("lab.xml", NETWORK);
+    world.write("web.xml", FILTER);
+    world.write("vnet0.xml", &guest(0, "web"));
+}
+
+#[test]
+fn what_libvirt_runs_beside_us_is_never_touched() {
+    let world = with_their_objects();
+    let before = theirs(&world);
+    write_ours(&world);
+    world.apply();
+    world.assert_in_sync();
+    assert_eq!(theirs(&world), before, "apply");
+
+    let mut daemon = world.run(&["--poll", "1s"]);
+    world.write("vnet1.xml", &guest(1, "clean-traffic"));
+    daemon.wait_until("a guest of ours", || world.save("ebtables").contains("vnet1"));
+    world.sh("iptables -F LIBVIRT_INP; iptables -D FORWARD -j LIBVIRT_FWX");
+    daemon.wait_until("the repair", || world.in_sync());
+    drop(daemon);
+    let but_flushed = |rules: &[String]| rules.iter().filter(|rule| !rule.contains("LIBVIRT_INP")).cloned().collect::<Vec<_>>();
+    assert_eq!(but_flushed(&theirs(&world)), but_flushed(&before), "run");
+
+    let purged = world.bridgeward(&["purge"]);
+    assert_eq!(purged.code, Some(0), "{purged}");
+    assert_eq!(but_flushed(&theirs(&world)), but_flushed(&before), "purge");
+    let save = world.save_all();
+    for ours in ["vnet0", "vnet1", "br-lab", "10.40.0."] {
+        assert!(!save.contains(ours), "purge left `{ours}`:\n{save}");
+    }
+}
+
+#[test]
+fn libvirt_still_creates_and_destroys_after_a_purge() {
+    let world = with_their_objects();
+    let before = theirs(&world);
+    write_ours(&world);
+    world.apply();
+    let purged = world.bridgeward(&["purge"]);
+    assert_eq!(purged.code, Some(0), "{purged}");
+    virsh(&world, "net-create", &THEIR_NETWORK.replace("theirs", "second").replace("virbr7", "virbr8").replace("77", "78"));
+    world.sh("ip tuntap add vnet78 mode tap; ip link set vnet78 master virbr8 up");
+    let second = THEIR_GUEST.replace("vnet77", "vnet78").replace("c1c77", "c1c78");
+    virsh(&world, "nwfilter-binding-create", &second);
+    assert!(world.save_all().contains("-o virbr8"), "{}", world.save_all());
+    world.sh("virsh -c qemu:///system nwfilter-binding-delete vnet78
+         virsh -c qemu:///system net-destroy second");
+    assert!(!world.save_all().contains("virbr8"), "{}", world.save_all());
+    assert_eq!(theirs(&world), before);
+}
+
+#[test]
+fn what_libvirt_adds_after_us_is_left_alone_too() {
+    let world = World::with_libvirt();
+    write_ours(&world);
+    world.apply();
+    virsh(&world, "net-create", THEIR_NETWORK);
+    let before = theirs(&world);
+    assert!(before.len() > 30 && world.save_all().contains("-i br-lab"), "{}", world.save_all());
+    world.assert_in_sync();
+    world.delete("vnet0.xml");
+    world.apply();
+    world.delete("lab.xml");
+    world.apply();
+    assert_eq!(theirs(&world), before);
+    world.sh("virsh -c qemu:///system net-destroy theirs");
+    assert_eq!(theirs(&world), Vec::<String>::new());
+}
+
+#[test]
+fn a_network_that_libvirt_runs_is_adopted_when_our_state_names_it() {
+    let world = World::with_libvirt();
+    virsh(&world, "net-create", THEIR_NETWORK);
+    let before = world.save_all();
+    world.write("theirs.xml", THEIR_NETWORK);
+    world.assert_in_sync();
+    world.apply();
+    assert_eq!(world.save_all(), before);
+}

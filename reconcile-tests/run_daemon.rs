@@ -1,0 +1,250 @@
+//! `bridgeward run`: what happens to the files reaches the kernel, what happens to the kernel is put back.
+//!
+//! The tests wait for the outcome and do not measure how long it takes.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::fixture::{FILTER, NETWORK, guest};
+use crate::world::{Daemon, World};
+
+/// Longer than the daemon waits for a burst of file events to settle: after it, a file that had an effect has had it.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A world with a network, a filter and two guests, in which the daemon has done its first pass.
+fn running() -> (World, Daemon) {
+    let world = World::new();
+    world.write("lab.xml", NETWORK);
+    world.write("web.xml", FILTER);
+    world.write("vnet0.xml", &guest(0, "web"));
+    world.write("vnet1.xml", &guest(1, "clean-traffic"));
+    let mut daemon = world.run(&["--poll", "1s"]);
+    daemon.wait_until("the first pass", || world.in_sync());
+    (world, daemon)
+}
+
+/// The words of a rule that shows which address a guest may use.
+fn address_rule(world: &World, device: &str, address: &str) -> bool {
+    world.save("ebtables").contains(&format!("-A I-{device}-ipv4-ip -p IPv4 --ip-src {address} -j RETURN"))
+}
+
+#[test]
+fn a_dropped_file_a_change_a_rename_and_a_deletion_reach_the_kernel() {
+    let (world, mut daemon) = running();
+    fs::write(world.state().join("vnet2.xml"), guest(2, "clean-traffic")).expect("the state directory takes files");
+    daemon.wait_until("the dropped file", || address_rule(&world, "vnet2", "10.40.0.12"));
+    let changed = guest(2, "clean-traffic").replace("10.40.0.12", "10.40.0.52");
+    fs::write(world.state().join("vnet2.xml"), changed).expect("the state directory takes files");
+    daemon.wait_until("the change in place", || address_rule(&world, "vnet2", "10.40.0.52"));
+    world.write("vnet2.xml", &guest(2, "clean-traffic").replace("10.40.0.12", "10.40.0.62"));
+    daemon.wait_until("the rename over the old file", || address_rule(&world, "vnet2", "10.40.0.62"));
+    world.delete("vnet2.xml");
+    daemon.wait_until("the deletion", || !world.save_all().contains("vnet2"));
+    world.assert_in_sync();
+}
+
+#[test]
+fn a_file_in_a_new_subdirectory_reaches_the_kernel() {
+    let (world, mut daemon) = running();
+    fs::create_dir(world.state().join("guests")).expect("the state directory takes directories");
+    world.write("guests/vnet3.xml", &guest(3, "clean-traffic"));
+    daemon.wait_until("the file in the new directory", || address_rule(&world, "vnet3", "10.40.0.13"));
+}
+
+#[test]
+fn a_broken_file_is_held_while_every_other_object_goes_on() {
+    let (world, mut daemon) = running();
+    world.write("vnet0.xml", "<filterbinding><portdev name='vnet0'/>");
+    world.write("vnet2.xml", &guest(2, "clean-traffic"));
+    daemon.wait_until("the other file", || address_rule(&world, "vnet2", "10.40.0.12"));
+    world.write("vnet1.xml", &guest(1, "clean-traffic").replace("10.40.0.11", "10.40.0.51"));
+    daemon.wait_until("the change of another file", || address_rule(&world, "vnet1", "10.40.0.51"));
+    assert!(address_rule(&world, "vnet0", "10.40.0.10"), "the held guest lost its rules:\n{}", world.save_all());
+    assert_eq!(world.bridgeward(&["diff"]).code, Some(1), "a held object needs a person");
+    world.write("vnet0.xml", &guest(0, "web").replace("10.40.0.10", "10.40.0.50"));
+    daemon.wait_until("the mended file", || address_rule(&world, "vnet0", "10.40.0.50"));
+    world.assert_in_sync();
+}
+
+#[test]
+fn a_held_guest_gets_its_last_good_rules_back_after_a_flush() {
+    let (world, mut daemon) = running();
+    let good = world.save_all();
+    world.write("vnet0.xml", "<filterbinding><portdev name='vnet0'/>");
+    thread::sleep(SETTLED);
+    flush(&world, "ebtables");
+    flush(&world, "iptables");
+    daemon.wait_until("all rules as they were", || world.save_all() == good);
+}
+
+#[test]
+fn a_file_that_breaks_hides_what_it_defined_but_deletes_nothing() {
+    let (world, mut daemon) = running();
+    world.write("lab.xml", "not xml at all");
+    world.delete("vnet1.xml");
+    world.write("vnet2.xml", &guest(2, "clean-traffic"));
+    daemon.wait_until("the new guest", || address_rule(&world, "vnet2", "10.40.0.12"));
+    let save = world.save_all();
+    assert!(save.contains("br-lab"), "the network's rules are gone:\n{save}");
+    assert!(address_rule(&world, "vnet1", "10.40.0.11"), "a guest went while a file was broken:\n{save}");
+    world.write("lab.xml", NETWORK);
+    daemon.wait_until("the deletion that waited", || !world.save_all().contains("vnet1"));
+}
+
+#[test]
+fn a_state_directory_that_is_renamed_away_is_trouble_and_not_empty() {
+    let (world, mut daemon) = running();
+    let away = world.scratch("elsewhere");
+    fs::rename(world.state(), &away).expect("the directory is ours");
+    thread::sleep(SETTLED);
+    assert!(address_rule(&world, "vnet0", "10.40.0.10"), "rules went with the directory:\n{}", world.save_all());
+    fs::rename(&away, world.state()).expect("the directory is ours");
+    world.write("vnet0.xml", &guest(0, "web").replace("10.40.0.10", "10.40.0.50"));
+    daemon.wait_until("the change after the directory came back", || address_rule(&world, "vnet0", "10.40.0.50"));
+}
+
+#[test]
+fn a_state_directory_that_is_made_anew_counts_again() {
+    let (world, mut daemon) = running();
+    fs::remove_dir_all(world.state()).expect("the directory is ours");
+    thread::sleep(SETTLED);
+    assert!(address_rule(&world, "vnet1", "10.40.0.11"), "rules went with the directory:\n{}", world.save_all());
+    let fresh = world.scratch("fresh");
+    fs::create_dir(&fresh).expect("the scratch directory takes directories");
+    fs::write(fresh.join("vnet1.xml"), guest(1, "clean-traffic").replace("10.40.0.11", "10.40.0.51")).expect("the directory takes files");
+    fs::rename(&fresh, world.state()).expect("the directory is ours");
+    daemon.wait_until("what the new directory says", || address_rule(&world, "vnet1", "10.40.0.51"));
+    daemon.wait_until("what it no longer says", || !world.save_all().contains("br-lab"));
+    world.write("vnet4.xml", &guest(4, "clean-traffic"));
+    daemon.wait_until("a file dropped into the new directory", || address_rule(&world, "vnet4", "10.40.0.14"));
+}
+
+#[test]
+fn sighup_reads_the_configuration_again() {
+    let world = World::new();
+    let config = world.scratch("bridgeward.toml");
+    let other = world.scratch("other");
+    fs::create_dir(&other).expect("the scratch directory takes directories");
+    fs::write(other.join("vnet1.xml"), guest(1, "clean-traffic")).expect("the directory takes files");
+    world.write("vnet0.xml", &guest(0, "clean-traffic"));
+    let configure =
+        |directory: &std::path::Path| fs::write(&config, format!("state = [{directory:?}]\n")).expect("the directory takes files");
+    configure(&world.state());
+    let mut daemon = world.run_with(&[], &["--config", &config.display().to_string()]);
+    daemon.wait_until("the first pass", || address_rule(&world, "vnet0", "10.40.0.10"));
+    configure(&other);
+    daemon.signal(Signal::HUP);
+    daemon.wait_until("the other directory's guest", || address_rule(&world, "vnet1", "10.40.0.11"));
+    daemon.wait_until("the first directory's guest to go", || !world.save_all().contains("vnet0"));
+}
+
+#[test]
+fn a_configuration_that_breaks_changes_nothing() {
+    let world = World::new();
+    let config = world.scratch("bridgeward.toml");
+    world.write("vnet0.xml", &guest(0, "clean-traffic"));
+    fs::write(&config, format!("state = [{:?}]\n", world.state())).expect("the directory takes files");
+    let mut daemon = world.run_with(&[], &["--config", &config.display().to_string()]);
+    daemon.wait_until("the first pass", || address_rule(&world, "vnet0", "10.40.0.10"));
+    fs::write(&config, "state = [\nquirks").expect("the directory takes files");
+    daemon.signal(Signal::HUP);
+    world.write("vnet1.xml", &guest(1, "clean-traffic"));
+    daemon.wait_until("a file beside the broken configuration", || address_rule(&world, "vnet1", "10.40.0.11"));
+    assert!(address_rule(&world, "vnet0", "10.40.0.10"), "{}", world.save_all());
+}
+
+#[test]
+fn a_flush_of_iptables_is_repaired() {
+    a_flush_is_repaired("iptables");
+}
+
+#[test]
+fn a_flush_of_ip6tables_is_repaired() {
+    a_flush_is_repaired("ip6tables");
+}
+
+#[test]
+fn a_flush_of_ebtables_is_repaired() {
+    a_flush_is_repaired("ebtables");
+}
+
+fn a_flush_is_repaired(tool: &str) {
+    let (world, mut daemon) = running();
+    let good = world.save(tool);
+    for _ in 0..3 {
+        flush(&world, tool);
+        daemon.wait_until("all rules as they were", || world.save(tool) == good);
+    }
+}
+
+/// What a restart of a firewall service does: everything goes, in one process, so that nothing of ours can come in between.
+fn flush(world: &World, tool: &str) {
+    let empty = match tool {
+        "ebtables" => "*nat\n:PREROUTING ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\n",
+        _ => {
+            "*nat\n:POSTROUTING ACCEPT\nCOMMIT\n*mangle\n:POSTROUTING ACCEPT\nCOMMIT\n*filter\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\nCOMMIT\n"
+        }
+    };
+    world.sh(&format!("{tool}-restore <<'END'\n{empty}END"));
+}
+
+#[test]
+fn a_small_tampering_is_repaired_in_every_kind_of_chain() {
+    let (world, mut daemon) = running();
+    let good = world.save_all();
+    for tampering in [
+        "iptables -I FO-vnet0 -j ACCEPT",
+        "iptables -D LIBVIRT_FWO -i br-lab -j REJECT",
+        "ip6tables -F FO-vnet0",
+        "iptables -D FORWARD -j libvirt-in",
+        "iptables -t nat -D POSTROUTING -j LIBVIRT_PRT",
+        "ebtables -t nat -D libvirt-I-vnet1 -j DROP",
+        "ebtables -t nat -D PREROUTING -i vnet1 -j libvirt-I-vnet1",
+        "iptables -I libvirt-in-post -m physdev --physdev-in vnet0 -j ACCEPT",
+    ] {
+        world.sh(tampering);
+        daemon.wait_until(tampering, || world.save_all() == good);
+    }
+}
+
+#[test]
+fn sigterm_stops_the_daemon_and_leaves_the_rules() {
+    let (world, daemon) = running();
+    let good = world.save_all();
+    assert_eq!(daemon.end(Signal::TERM), Some(0));
+    assert_eq!(world.save_all(), good);
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_the_first_goes_on() {
+    let (world, mut first) = running();
+    let mut second = world.run(&[]);
+    assert_eq!(second.wait(), Some(2), "{}", second.log());
+    world.write("vnet2.xml", &guest(2, "clean-traffic"));
+    first.wait_until("a file after the second daemon", || address_rule(&world, "vnet2", "10.40.0.12"));
+}
+
+#[test]
+fn purge_is_refused_beside_a_daemon_unless_it_may_stop_it() {
+    let (world, mut daemon) = running();
+    let good = world.save_all();
+    let refused = world.bridgeward(&["purge"]);
+    assert_eq!(refused.code, Some(2), "{refused}");
+    assert_eq!(world.save_all(), good);
+    let purged = world.bridgeward(&["purge", "--stop"]);
+    assert_eq!(purged.code, Some(0), "{purged}");
+    assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
+    assert!(!world.save_all().contains("-A "), "{}", world.save_all());
+}
+
+#[test]
+fn apply_beside_a_daemon_leaves_the_state_in_sync() {
+    let (world, mut daemon) = running();
+    world.write("vnet2.xml", &guest(2, "clean-traffic"));
+    world.apply();
+    daemon.wait_until("the pass", || world.in_sync());
+    assert!(address_rule(&world, "vnet2", "10.40.0.12"));
+}

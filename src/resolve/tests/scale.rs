@@ -1,0 +1,57 @@
+//! Many guests on shared filters, and the order of files.
+
+use proptest::prelude::*;
+
+use super::*;
+use AttributeName as A;
+
+/// Filters in the shape of clean-traffic: three levels, 13 rules, `$MAC` and `$IP`.
+fn library() -> Vec<Filter> {
+    let spoof = |name: &str, protocol, attribute, variable: &str| {
+        filter(name, vec![rule(protocol, vec![var(attribute, variable)]), rule(Protocol::None, Vec::new())])
+    };
+    vec![
+        spoof("no-mac-spoofing", Protocol::Mac, A::SrcMacAddr, "MAC"),
+        spoof("no-ip-spoofing", Protocol::Ip, A::SrcIpAddr, "IP"),
+        spoof("no-arp-mac-spoofing", Protocol::Arp, A::ArpSrcMacAddr, "MAC"),
+        spoof("no-arp-ip-spoofing", Protocol::Arp, A::ArpSrcIpAddr, "IP"),
+        filter("no-arp-spoofing", vec![include("no-arp-mac-spoofing", &[]), include("no-arp-ip-spoofing", &[])]),
+        filter(
+            "clean",
+            vec![
+                include("no-mac-spoofing", &[]),
+                include("no-ip-spoofing", &[]),
+                rule(Protocol::Mac, vec![lit(A::ProtocolId, Literal::Number(0x800))]),
+                include("no-arp-spoofing", &[]),
+                rule(Protocol::None, Vec::new()),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn three_thousand_guests_share_their_filters() {
+    let guests = (0..3000).map(|at| tap(&format!("vnet{at}"), "clean", &[("IP", "10.0.0.1")])).collect();
+    let documents = [filters(library()), interfaces(guests)];
+    let t = std::time::Instant::now();
+    let resolved = fixed(&documents);
+    eprintln!("TIMING {:?}", t.elapsed());
+    assert_eq!(codes(&resolved), Vec::<&str>::new());
+    assert_eq!(resolved.guests.len(), 3000);
+    assert!(resolved.guests.iter().all(|guest| guest_rules(guest).len() == 10));
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_files_does_not_matter(order in Just((0..12_usize).collect::<Vec<_>>()).prop_shuffle()) {
+        let mut documents: Vec<Parsed> = library().into_iter().map(|filter| filters(vec![filter])).collect();
+        documents.push(interfaces(vec![tap("vnet0", "clean", &[])]));
+        documents.push(interfaces(vec![tap("vnet0", "clean", &[("IP", "10.0.0.1")])]));
+        documents.push(interfaces(vec![tap("vnet1", "missing", &[])]));
+        documents.push(interfaces(vec![tap("vnet2", "no-ip-spoofing", &[("IP", "nonsense")])]));
+        documents.push(filters(vec![filter("no-mac-spoofing", Vec::new())]));
+        documents.push(broken(BrokenKind::Filter("clean".into())));
+        let shuffled: Vec<Parsed> = order.iter().map(|&at| documents[at].clone()).collect();
+        prop_assert_eq!(format!("{:?}", fixed(&shuffled)), format!("{:?}", fixed(&documents)));
+    }
+}
