@@ -13,6 +13,7 @@ mod kill;
 mod libvirt_beside;
 mod namespace;
 mod packet;
+mod plan_cases;
 mod plan_laws;
 mod plan_real;
 mod refusals;

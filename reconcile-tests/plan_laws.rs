@@ -1,6 +1,7 @@
 //! The laws of a plan, on random small worlds: two networks and three guests, an old state that was tampered with, a new one, and foreign rules between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use bridgeward::addr::DeviceName;
 use bridgeward::backend::Kernel;
@@ -110,7 +111,7 @@ fn guest_key(device: &str) -> Key {
 }
 
 /// A network of a random world: which of its possible rules it has.
-fn network(number: usize, chosen: &[bool; 6]) -> ObjectRules {
+fn network(number: usize, chosen: [bool; 6]) -> ObjectRules {
     let bridge = format!("virbr{number}");
     let subnet = format!("10.0.{number}.0/24");
     let possible = [
@@ -139,7 +140,7 @@ fn network(number: usize, chosen: &[bool; 6]) -> ObjectRules {
     ];
     let keys = [Key::Bridge(DeviceName::new(&bridge).expect("a device name")), Key::Subnet(subnet.parse().expect("a subnet"))];
     let mut rules = ObjectRules { keys: keys.into(), ..ObjectRules::default() };
-    for ((table, chain, texts), _) in possible.into_iter().zip(chosen).filter(|(_, chosen)| **chosen) {
+    for ((table, chain, texts), _) in possible.into_iter().zip(chosen).filter(|(_, chosen)| *chosen) {
         rules.shared.insert(id(Family::Ipv4, table, chain), placed(Family::Ipv4, &texts));
     }
     rules
@@ -156,7 +157,7 @@ fn objects() -> impl Strategy<Value = BTreeMap<Object, ObjectRules>> {
         let networks = networks
             .into_iter()
             .enumerate()
-            .filter_map(|(number, chosen)| Some((Object::Network(format!("net{number}")), network(number, &chosen?))));
+            .filter_map(|(number, chosen)| Some((Object::Network(format!("net{number}")), network(number, chosen?))));
         guests.chain(networks).collect()
     })
 }
@@ -217,8 +218,7 @@ fn tamper(tables: &mut Observed, tampering: &[Tampering]) {
 fn foreign(family: Family, chain: &ChainName) -> LiveRule {
     let text = match (family, chain.as_str()) {
         (_, "POSTROUTING" | "OUTPUT") => "-o eth9 -j ACCEPT",
-        (_, "PREROUTING" | "INPUT") => "-i eth9 -j ACCEPT",
-        (Family::Bridge, _) => "-i eth9 -j ACCEPT",
+        (_, "PREROUTING" | "INPUT") | (Family::Bridge, _) => "-i eth9 -j ACCEPT",
         (_, "libvirt-out") => "-m physdev --physdev-out eth9 -j ACCEPT",
         (_, name) if name.starts_with("libvirt-") => "-m physdev --physdev-in eth9 -j ACCEPT",
         (Family::Ipv6, "LIBVIRT_PRT") => "-s 2001:db8::/64 -o eth9 -j RETURN",
@@ -402,13 +402,13 @@ proptest! {
 pub fn save_text(family: Family, tables: &BTreeMap<Table, TableRules>) -> String {
     let mut text = String::new();
     for (table, rules) in tables {
-        text.push_str(&format!("*{table}\n"));
+        writeln!(text, "*{table}").expect("a string takes it");
         for chain in rules.chains.keys().filter(|chain| !chain_name::is_builtin(family, *table, chain.as_str())) {
-            text.push_str(&format!(":{chain} {}\n", if family == Family::Bridge { "ACCEPT" } else { "-" }));
+            writeln!(text, ":{chain} {}", if family == Family::Bridge { "ACCEPT" } else { "-" }).expect("a string takes it");
         }
         for (chain, rule) in rules.chains.iter().flat_map(|(chain, rules)| rules.rules.iter().map(move |rule| (chain, rule))) {
             let LiveRule::Known(rule) = rule else { continue };
-            text.push_str(&format!("-A {chain} {}\n", plan::show::rule_words(family, rule)));
+            writeln!(text, "-A {chain} {}", plan::show::rule_words(family, rule)).expect("a string takes it");
         }
         text.push_str("COMMIT\n");
     }

@@ -209,10 +209,9 @@ fn effect(edit: &Edit) -> Effect {
         Change::NewChain(_) | Change::DeleteChain(_) => Effect::default(),
         Change::SetPolicy { policy: Policy::Drop, .. } => Effect::TIGHTENS,
         Change::SetPolicy { policy: Policy::Accept, .. } => Effect::LOOSENS,
-        Change::SetPolicy { policy: Policy::Return, .. } => Effect::BOTH,
         Change::Insert { rule, .. } => verdict(rule),
         Change::DeleteRule { rule, .. } | Change::DeleteAt { rule: LiveRule::Known(rule), .. } => verdict(rule).reversed(),
-        Change::DeleteAt { rule: LiveRule::Unknown(_), .. } => Effect::BOTH,
+        Change::SetPolicy { policy: Policy::Return, .. } | Change::DeleteAt { rule: LiveRule::Unknown(_), .. } => Effect::BOTH,
     }
 }
 

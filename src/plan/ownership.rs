@@ -292,8 +292,10 @@ fn readings(family: Family, table: Table, name: &str) -> Vec<(DeviceName, Stage)
 /// The chains that a rule jumps or goes to; for one that we cannot parse, every word that may be such a chain.
 pub fn destinations(rule: &LiveRule) -> Vec<ChainName> {
     match rule {
-        LiveRule::Known(Rule::Ip(IpRule { target: IpTarget::Jump(chain) | IpTarget::Goto(chain), .. }))
-        | LiveRule::Known(Rule::Bridge(BridgeRule { target: BridgeTarget::Jump(chain), .. })) => vec![chain.clone()],
+        LiveRule::Known(
+            Rule::Ip(IpRule { target: IpTarget::Jump(chain) | IpTarget::Goto(chain), .. })
+            | Rule::Bridge(BridgeRule { target: BridgeTarget::Jump(chain), .. }),
+        ) => vec![chain.clone()],
         LiveRule::Known(_) => Vec::new(),
         LiveRule::Unknown(text) => {
             let words: Vec<&str> = text.split(' ').collect();

@@ -308,7 +308,7 @@ impl<'w> Work<'_, 'w> {
         {
             return wanted.into_iter().enumerate().map(|(index, wanted)| Slot::Live(index, Some(wanted))).collect();
         }
-        let groups = self.groups(&wanted, &key);
+        let groups = groups(&wanted, &key);
         let mut blocks: BTreeMap<usize, Block<'w>> = BTreeMap::new();
         let mut of_key: HashMap<Key, usize> = HashMap::new();
         let mut of_rule: HashMap<&Rule, usize> = HashMap::new();
@@ -330,28 +330,6 @@ impl<'w> Work<'_, 'w> {
             }
         }
         edit::blocks(live, &blocks.into_values().collect::<Vec<_>>(), &foreign, head)
-    }
-
-    /// Numbers the wanted rules so that those of one object, and of objects with a common key, have one number; numbers ascend with first appearance.
-    fn groups(&self, wanted: &[Wanted<'w>], key: &impl Fn(&Rule) -> Option<Key>) -> Vec<usize> {
-        let mut leader: Vec<usize> = (0..wanted.len()).collect();
-        let mut by_object: HashMap<&Object, usize> = HashMap::new();
-        let mut by_key: HashMap<Key, usize> = HashMap::new();
-        let find = |leader: &[usize], mut at: usize| {
-            while leader[at] != at {
-                at = leader[at];
-            }
-            at
-        };
-        for (at, wanted) in wanted.iter().enumerate() {
-            let same_object = wanted.object.map(|object| *by_object.entry(object).or_insert(at));
-            let same_key = key(wanted.rule).map(|key| *by_key.entry(key).or_insert(at));
-            for other in same_object.into_iter().chain(same_key) {
-                let (one, two) = (find(&leader, other), find(&leader, at));
-                leader[one.max(two)] = one.min(two);
-            }
-        }
-        (0..wanted.len()).map(|at| find(&leader, at)).collect()
     }
 
     /// The hooks of base chains.
@@ -462,4 +440,26 @@ impl<'w> Work<'_, 'w> {
             }
         }
     }
+}
+
+/// Numbers the wanted rules so that those of one object, and of objects with a common key, have one number; numbers ascend with first appearance.
+fn groups(wanted: &[Wanted<'_>], key: &impl Fn(&Rule) -> Option<Key>) -> Vec<usize> {
+    let mut leader: Vec<usize> = (0..wanted.len()).collect();
+    let mut by_object: HashMap<&Object, usize> = HashMap::new();
+    let mut by_key: HashMap<Key, usize> = HashMap::new();
+    let find = |leader: &[usize], mut at: usize| {
+        while leader[at] != at {
+            at = leader[at];
+        }
+        at
+    };
+    for (at, wanted) in wanted.iter().enumerate() {
+        let same_object = wanted.object.map(|object| *by_object.entry(object).or_insert(at));
+        let same_key = key(wanted.rule).map(|key| *by_key.entry(key).or_insert(at));
+        for other in same_object.into_iter().chain(same_key) {
+            let (one, two) = (find(&leader, other), find(&leader, at));
+            leader[one.max(two)] = one.min(two);
+        }
+    }
+    (0..wanted.len()).map(|at| find(&leader, at)).collect()
 }
