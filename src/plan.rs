@@ -161,17 +161,22 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, PlanError> {
     let mut remarks = BTreeSet::new();
     for family in Family::ALL {
         // A family that only base chains are wanted in is done without: a network's chains come in both families, whatever addresses it has (networks.md 3.1).
-        match (observed.families.get(&family), wishes.first_in(family)) {
-            (Some(Observation::Read(tables)), _) => drop(families.insert(family, tables)),
-            (Some(Observation::Missing(reason)), Some(object)) => {
-                return Err(PlanError::Missing { object: object.clone(), family, reason: reason.clone() });
+        let first = || wishes.first_in(family);
+        match observed.families.get(&family) {
+            Some(Observation::Read(tables)) => drop(families.insert(family, tables)),
+            Some(Observation::Missing(reason)) => {
+                if let Some(object) = first() {
+                    return Err(PlanError::Missing { object: object.clone(), family, reason: reason.clone() });
+                }
             }
-            (Some(Observation::Unreadable(reason)), Some(_)) => return Err(PlanError::Unreadable { family, reason: reason.clone() }),
-            (None, Some(_)) => return Err(PlanError::Unreadable { family, reason: "they were not looked at".into() }),
-            (Some(Observation::Unreadable(reason)), None) => {
+            Some(Observation::Unreadable(reason)) if first().is_some() => {
+                return Err(PlanError::Unreadable { family, reason: reason.clone() });
+            }
+            Some(Observation::Unreadable(reason)) => {
                 remarks.insert(Remark { code: "family-unreadable", message: format!("{family} rules cannot be read: {reason}") });
             }
-            (Some(Observation::Missing(_)) | None, None) => {}
+            None if first().is_some() => return Err(PlanError::Unreadable { family, reason: "they were not looked at".into() }),
+            None => {}
         }
     }
     let phases = order::phases(&Work { desired, wishes: &wishes, live: &families }, &mut remarks);
