@@ -62,7 +62,9 @@ pub fn diff(plan: &Plan, observed: &Observed, sources: &Sources, style: Style) -
         let name = |side: &str, exists: bool| if exists { format!("{side}/{family}/{table}/{chain}") } else { "/dev/null".to_owned() };
         out.line(Paint::Bold, &format!("--- {}", name("observed", picture.existed)));
         out.line(Paint::Bold, &format!("+++ {}", name("desired", picture.exists)));
-        group_diff_ops(ops, CONTEXT).iter().for_each(|hunk| out.hunk(hunk, &before, &after));
+        for hunk in group_diff_ops(ops, CONTEXT) {
+            out.hunk(&hunk, &before, &after);
+        }
     }
     out.text
 }
