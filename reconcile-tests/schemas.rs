@@ -124,9 +124,11 @@ fn the_filter_schema_knows_exactly_the_attributes_that_the_program_knows() {
 /// The attribute names of a pattern, its references followed; values (which are references, too) have none.
 fn attributes<'text>(schema: &'text roxmltree::Document, pattern: roxmltree::Node<'text, 'text>) -> Vec<&'text str> {
     let named = |node: &roxmltree::Node<'text, 'text>| node.attribute("name").expect("attributes and references have names");
-    let mut found: Vec<&str> = pattern.descendants().filter(|node| node.has_tag_name(in_rng("attribute"))).map(|node| named(&node)).collect();
+    let mut found: Vec<&str> =
+        pattern.descendants().filter(|node| node.has_tag_name(in_rng("attribute"))).map(|node| named(&node)).collect();
     for reference in pattern.descendants().filter(|node| node.has_tag_name(in_rng("ref"))) {
-        let define = schema.descendants().find(|node| node.has_tag_name(in_rng("define")) && node.attribute("name") == reference.attribute("name"));
+        let define =
+            schema.descendants().find(|node| node.has_tag_name(in_rng("define")) && node.attribute("name") == reference.attribute("name"));
         found.extend(define.into_iter().flat_map(|define| attributes(schema, define)));
     }
     found

@@ -4,8 +4,8 @@
 
 use crate::model::filter::{Access, Element};
 
-use super::literal::{Reading, Refusal, Sign, skip_blanks, unsigned};
 use super::laxity::Laxity;
+use super::literal::{Reading, Refusal, Sign, skip_blanks, unsigned};
 
 /// The highest number of an iterator.
 const LAST_ITERATOR: u32 = 1000;
@@ -96,8 +96,25 @@ mod tests {
     #[test]
     fn every_other_form_is_refused() {
         for text in [
-            "{A}", "A-", "$A", "A b", "A ", "A [1]", "A[", "A[]", "A[@]", "A[1", "A[0x1]", "A[1 x]", "A[@@1]", "A[@1001]", "A[@-1]", "A[a]",
-            "A[4294967296]", "Ä", "A\n",
+            "{A}",
+            "A-",
+            "$A",
+            "A b",
+            "A ",
+            "A [1]",
+            "A[",
+            "A[]",
+            "A[@]",
+            "A[1",
+            "A[0x1]",
+            "A[1 x]",
+            "A[@@1]",
+            "A[@1001]",
+            "A[@-1]",
+            "A[a]",
+            "A[4294967296]",
+            "Ä",
+            "A\n",
         ] {
             assert!(read(text).is_err(), "`${text}`");
         }

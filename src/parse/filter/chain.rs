@@ -46,7 +46,12 @@ fn read_chain_priority(attribute: &Attribute<'_>, report: &mut Report<'_>) -> Op
     let priority = parse_priority(&attribute.value);
     if priority.is_none() {
         let message = format!("`{}` is not a priority of a chain", attribute.value);
-        report.add(Diagnostic::error("invalid-chain-priority", message, attribute.value_span, "expected a decimal number from -1000 to 1000"));
+        report.add(Diagnostic::error(
+            "invalid-chain-priority",
+            message,
+            attribute.value_span,
+            "expected a decimal number from -1000 to 1000",
+        ));
     }
     priority
 }

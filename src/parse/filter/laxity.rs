@@ -45,10 +45,12 @@ impl Laxity {
     fn diagnostic(self, attribute: &str, text: &str, span: Span) -> Diagnostic {
         let fault = |code, message: String, label: String| Diagnostic::error(code, message, span, label);
         match self {
-            Self::BareHex(number) => {
-                fault("bare-hex-number", format!("`{text}` is a hexadecimal number without `0x`"), format!("libvirt reads this as {number}"))
-                    .help(format!("write `{number}` or `{number:#x}`"))
-            }
+            Self::BareHex(number) => fault(
+                "bare-hex-number",
+                format!("`{text}` is a hexadecimal number without `0x`"),
+                format!("libvirt reads this as {number}"),
+            )
+            .help(format!("write `{number}` or `{number:#x}`")),
             Self::NegativeNumber(number) => {
                 fault("negative-number", format!("`{text}` is negative"), format!("libvirt reads this as {number}"))
                     .help("write the number itself")

@@ -21,7 +21,12 @@ pub(in crate::parse) fn read_reference(element: &Element<'_>, report: &mut Repor
     visit.finish(report.diagnostics());
     let filter = filter?;
     if filter.value.is_empty() {
-        report.add(Diagnostic::error("empty-filter-reference", "`<filterref>` names no filter", filter.value_span, "expected the name of a filter"));
+        report.add(Diagnostic::error(
+            "empty-filter-reference",
+            "`<filterref>` names no filter",
+            filter.value_span,
+            "expected the name of a filter",
+        ));
     }
     Some(Reference { filter: spanned(filter), parameters, span: element.span })
 }

@@ -121,8 +121,10 @@ fn check_ports(element: &Element<'_>, protocol: Protocol, attributes: &[Attribut
     let help = "write `protocol` as `tcp`, `udp`, `sctp` or 33 (DCCP), in the same or an earlier element";
     let fault = match named(AttributeName::IpProtocol) {
         Some(Attribute { value: Value::Literal(Literal::Number(number)), .. }) if PROTOCOLS_WITH_PORTS.contains(number) => return,
-        Some(other) => Diagnostic::error("ports-without-protocol", message, other.span, "expected `tcp`, `udp`, `sctp` or 33, not a variable")
-            .also(port.span, "because of this port"),
+        Some(other) => {
+            Diagnostic::error("ports-without-protocol", message, other.span, "expected `tcp`, `udp`, `sctp` or 33, not a variable")
+                .also(port.span, "because of this port")
+        }
         None => Diagnostic::error("ports-without-protocol", message, port.span, "expected a `protocol` before this port counts"),
     };
     report.add(fault.help(help));

@@ -22,20 +22,10 @@ const ARP_OPCODES: [(&str, u32); 9] = [
     ("ARP_NAK", 9),
 ];
 
-const IP_PROTOCOLS: [(&str, u32); 9] = [
-    ("tcp", 6),
-    ("udp", 17),
-    ("udplite", 136),
-    ("esp", 50),
-    ("ah", 51),
-    ("icmp", 1),
-    ("igmp", 2),
-    ("sctp", 132),
-    ("icmpv6", 58),
-];
+const IP_PROTOCOLS: [(&str, u32); 9] =
+    [("tcp", 6), ("udp", 17), ("udplite", 136), ("esp", 50), ("ah", 51), ("icmp", 1), ("igmp", 2), ("sctp", 132), ("icmpv6", 58)];
 
-const TCP_FLAGS: [(&str, u8); 8] =
-    [("FIN", 1), ("SYN", 2), ("RST", 4), ("PSH", 8), ("ACK", 16), ("URG", 32), ("ALL", 63), ("NONE", 0)];
+const TCP_FLAGS: [(&str, u8); 8] = [("FIN", 1), ("SYN", 2), ("RST", 4), ("PSH", 8), ("ACK", 16), ("URG", 32), ("ALL", 63), ("NONE", 0)];
 
 const STATES: [(&str, States); 5] = [
     ("NEW", States { new: true, ..NO_STATE }),
