@@ -26,6 +26,7 @@ use crate::resolve::{GuestPolicy, Held, PolicyRule, Resolved, Treatment};
 use crate::ruleset::rule::{BridgeRule, IpRule, Rule};
 use crate::ruleset::{ChainId, Family, normal};
 use crate::source::Span;
+use value::Fault;
 
 /// The rules of every object, by object.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +84,7 @@ pub fn compile(resolved: &Resolved, quirks: Quirks) -> Compiled {
             Ok(rules) => {
                 compiled.objects.insert(object, rules);
             }
-            Err(fault) => compiled.held.push(Held { object, span: fault.span(), code: fault.code, message: fault.message }),
+            Err(fault) => compiled.held.push(hold(object, fault.diagnostic())),
         }
     }
     compiled.diagnostics = remarks.diagnostics;
@@ -97,8 +98,12 @@ pub fn closed(device: &DeviceName) -> ObjectRules {
     rules
 }
 
+fn hold(object: Object, fault: &Diagnostic) -> Held {
+    Held { object, span: fault.span(), code: fault.code, message: fault.message.clone() }
+}
+
 /// The rules of one guest; all its faults go to `remarks`, the first one is the answer.
-fn compile_guest(guest: &GuestPolicy, quirks: Quirks, remarks: &mut Remarks) -> Result<ObjectRules, value::Fault> {
+fn compile_guest(guest: &GuestPolicy, quirks: Quirks, remarks: &mut Remarks) -> Result<ObjectRules, Fault> {
     let rules = match &guest.treatment {
         Treatment::Learning(how) => return Ok(learning::compile(guest, how, quirks)),
         Treatment::Filtered(rules) => rules,
@@ -129,39 +134,39 @@ fn is_root(rule: &PolicyRule) -> bool {
 ///
 /// Only sub-chains can clash, and only those of devices of which one continues the other after a dash: `I-a-arp-mac` is chain `arp-mac` of
 /// `a` and chain `mac` of `a-arp`.
-fn refuse_clash(guest: &GuestPolicy, rules: ObjectRules, compiled: &Compiled, remarks: &mut Remarks) -> Result<ObjectRules, value::Fault> {
+fn refuse_clash(guest: &GuestPolicy, rules: ObjectRules, compiled: &Compiled, remarks: &mut Remarks) -> Result<ObjectRules, Fault> {
     let name = guest.device.as_str();
     for (dash, _) in name.match_indices('-') {
         let Some(other) = DeviceName::new(&name[..dash]) else { continue };
         let Some(taken) = compiled.objects.get(&Object::Interface(other.clone())) else { continue };
         let Some(id) = rules.chains.keys().find(|id| taken.chains.contains_key(id)) else { continue };
         let message = format!("interfaces `{other}` and `{name}` both need the chain `{}`", id.chain);
-        let fault = Diagnostic::error("chain-name-clash", message, guest.place, "this interface comes second")
+        let diagnostic = Diagnostic::error("chain-name-clash", message, guest.place, "this interface comes second")
             .help("rename one of the two devices, or one of the filter chains");
-        remarks.refuse(&fault);
-        return Err(Box::new(fault));
+        remarks.refuse(&diagnostic);
+        return Err(Fault::new(diagnostic));
     }
     Ok(rules)
 }
 
 /// One guest's rules while they are being made.
-pub(crate) struct Draft<'a> {
-    pub(crate) guest: &'a GuestPolicy,
-    pub(crate) quirks: Quirks,
-    pub(crate) rules: ObjectRules,
-    first_fault: Option<value::Fault>,
+struct Draft<'a> {
+    guest: &'a GuestPolicy,
+    quirks: Quirks,
+    rules: ObjectRules,
+    first_fault: Option<Fault>,
     remarks: &'a mut Remarks,
 }
 
 impl Draft<'_> {
     /// Notes a fault: the guest will be held.
-    pub(crate) fn refuse(&mut self, fault: value::Fault) {
-        self.remarks.refuse(&fault);
+    fn refuse(&mut self, fault: Fault) {
+        self.remarks.refuse(fault.diagnostic());
         self.first_fault.get_or_insert(fault);
     }
 
     /// Says something about a rule that is made all the same.
-    pub(crate) fn remark(&mut self, code: &'static str, span: Span, make: impl FnOnce() -> Diagnostic) {
+    fn remark(&mut self, code: &'static str, span: Span, make: impl FnOnce() -> Diagnostic) {
         self.remarks.add(code, span, make);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 
@@ -31,7 +32,7 @@ pub struct NamespaceId(String);
 #[error("cannot read {path}: {source}")]
 pub struct NamespaceFailure {
     path: &'static str,
-    source: std::io::Error,
+    source: io::Error,
 }
 
 /// A libvirt daemon in our network namespace.
@@ -63,9 +64,13 @@ pub fn libvirt_daemon() -> Option<LibvirtDaemon> {
     let own = fs::read_link(OWN_NAMESPACE).ok();
     let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     processes.filter_map(|pid| Some(LibvirtDaemon { name: libvirt_name(pid)?, pid })).find(|daemon| {
-        let theirs = fs::read_link(format!("/proc/{}/ns/net", daemon.pid)).ok();
-        // Where privilege does not suffice to tell, it counts: its base chains then stay, which harms nobody.
-        own.is_none() || theirs.is_none() || own == theirs
+        match (&own, fs::read_link(format!("/proc/{}/ns/net", daemon.pid))) {
+            (Some(own), Ok(theirs)) => *own == theirs,
+            // Dead: it may still have a name, but no namespace.
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => false,
+            // Where privilege does not suffice to tell, it counts: its base chains then stay, which harms nobody.
+            _ => true,
+        }
     })
 }
 

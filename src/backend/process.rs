@@ -61,7 +61,8 @@ pub(super) fn find_program(command: &str) -> Option<PathBuf> {
         return Some(PathBuf::from(command)).filter(is_program);
     }
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(command)).find(is_program)
+    // An entry that depends on where we were started would let that directory's owner be root.
+    std::env::split_paths(&path).filter(|directory| directory.is_absolute()).map(|directory| directory.join(command)).find(is_program)
 }
 
 async fn converse(child: &mut Child, input: &[u8]) -> io::Result<Finished> {

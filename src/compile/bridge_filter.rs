@@ -191,10 +191,10 @@ fn refuse_name(guest: &GuestPolicy, chain: &SubChain, name: &str) -> Fault {
     let message = format!("the chain name `{name}` is too long");
     let room = chain_name::LONGEST.saturating_sub(name.len() - chain.label.len());
     let label = format!("a filter chain of this device may have {room} characters");
-    let fault = Diagnostic::error("chain-name-too-long", message, guest.place, label)
+    let diagnostic = Diagnostic::error("chain-name-too-long", message, guest.place, label)
         .also(chain.place, "a rule of the filter chain")
         .help("shorten the filter's `chain` or the device's name");
-    Box::new(fault)
+    Fault::new(diagnostic)
 }
 
 fn chain_id(chain: ChainName) -> ChainId {

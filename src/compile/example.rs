@@ -175,14 +175,12 @@ fn parse_golden(text: &str) -> BTreeMap<ChainId, Vec<Rule>> {
             "[iptables]" => (family, table) = (Family::Ipv4, Table::Filter),
             "[ip6tables]" => (family, table) = (Family::Ipv6, Table::Filter),
             "[ebtables]" => (family, table) = (Family::Bridge, Table::Nat),
-            _ => match line.strip_prefix('*') {
-                Some(name) => table = Table::from_name(name).expect("a table"),
-                None => {
-                    let (chain, words) = line.strip_prefix("-A ").and_then(|rest| rest.split_once(' ')).expect("-A CHAIN RULE");
-                    let LiveRule::Known(rule) = save::parse_rule(family, words) else { panic!("not understood: {line}") };
-                    chains.entry(ChainId { family, table, chain: ChainName::new(chain) }).or_default().push(rule);
-                }
-            },
+            _ if line.starts_with('*') => table = Table::from_name(&line[1..]).expect("a table"),
+            _ => {
+                let (chain, words) = line.strip_prefix("-A ").and_then(|rest| rest.split_once(' ')).expect("-A CHAIN RULE");
+                let LiveRule::Known(rule) = save::parse_rule(family, words) else { panic!("not understood: {line}") };
+                chains.entry(ChainId { family, table, chain: ChainName::new(chain) }).or_default().push(rule);
+            }
         }
     }
     chains

@@ -136,7 +136,7 @@ impl Instances<'_> {
             (Action::Accept, Side::FromGuest) | (Action::Return, _) => IpTarget::Return,
             (Action::Drop, _) => IpTarget::Drop,
             (Action::Reject, _) => IpTarget::Reject,
-            (Action::Continue, _) => return Err(Box::new(refuse_continue(self.rule))),
+            (Action::Continue, _) => return Err(refuse_continue(self.rule)),
         })
     }
 
@@ -161,8 +161,8 @@ impl Instances<'_> {
         if accept && connection_limit(self.rule).is_some() {
             return None;
         }
-        if let Some(States { new, established, related, invalid, none }) = self.explicit_states() {
-            return (!none).then(|| ConnectionStates { new, established, related, invalid, ..ConnectionStates::default() });
+        if let Some(States { invalid, new, related, established, none }) = self.explicit_states() {
+            return (!none).then(|| ConnectionStates { invalid, new, related, established, ..ConnectionStates::default() });
         }
         let stateful = accept && self.rule.state_match;
         Some(match (stateful, self.opens(side)?) {
@@ -219,9 +219,10 @@ fn connection_limit(rule: &PolicyRule) -> Option<&Condition> {
     rule.condition(Name::ConnLimitAbove)
 }
 
-fn refuse_continue(rule: &PolicyRule) -> Diagnostic {
-    Diagnostic::error("continue-at-layer-3", "`continue` exists at layer 2 only", rule.place, "expected another action for this protocol")
-        .help("leave the rule out: it would do nothing")
+fn refuse_continue(rule: &PolicyRule) -> Fault {
+    let message = "`continue` exists at layer 2 only";
+    let diagnostic = Diagnostic::error("continue-at-layer-3", message, rule.place, "expected another action for this protocol");
+    Fault::new(diagnostic.help("leave the rule out: it would do nothing"))
 }
 
 /// What is as libvirt does it, in both quirks, but hardly what everybody expects (nwfilter.md rows 20 to 22).

@@ -59,10 +59,10 @@ impl<'a> Block<'a> {
         let (policy, family) = (self.policy, self.family);
         let place = policy.place;
         let (inputs, outputs) = self.services();
-        for service in inputs {
+        for &service in inputs {
             self.add(Table::Filter, chain_name::LIBVIRT_INP, accept_input(&policy.bridge, service), place);
         }
-        for service in outputs {
+        for &service in outputs {
             self.add(Table::Filter, chain_name::LIBVIRT_OUT, accept_output(&policy.bridge, service), place);
         }
         self.add(Table::Filter, chain_name::LIBVIRT_FWX, accept_crossing(&policy.bridge), place);
@@ -156,12 +156,12 @@ impl<'a> Block<'a> {
 }
 
 /// `-i BR -p P -m P --dport N -j ACCEPT`
-fn accept_input(bridge: &DeviceName, service: &Service) -> IpRule {
+fn accept_input(bridge: &DeviceName, service: Service) -> IpRule {
     IpRule { in_device: Some(Invertible::is(bridge.clone())), ..serve(service, IpTarget::Accept) }
 }
 
 /// `-o BR -p P -m P --dport N -j ACCEPT`
-fn accept_output(bridge: &DeviceName, service: &Service) -> IpRule {
+fn accept_output(bridge: &DeviceName, service: Service) -> IpRule {
     IpRule { out_device: Some(Invertible::is(bridge.clone())), ..serve(service, IpTarget::Accept) }
 }
 
@@ -236,11 +236,11 @@ fn translate(net: IpNet, device: Option<&DeviceName>, protocol: Option<u8>, nat:
 
 /// `-o BR -p udp -m udp --dport 68 -j CHECKSUM --checksum-fill`
 fn fill_checksum(bridge: &DeviceName) -> IpRule {
-    IpRule { out_device: Some(Invertible::is(bridge.clone())), ..serve(&(UDP, 68), IpTarget::ChecksumFill) }
+    IpRule { out_device: Some(Invertible::is(bridge.clone())), ..serve((UDP, 68), IpTarget::ChecksumFill) }
 }
 
 /// `-p P -m P --dport N -j TARGET`
-fn serve(&(protocol, port): &Service, target: IpTarget) -> IpRule {
+fn serve((protocol, port): Service, target: IpTarget) -> IpRule {
     let port = IpMatch::DestinationPort(Invertible::is(PortRange::single(port)));
     IpRule { protocol: Some(Invertible::is(protocol)), matches: vec![port], ..IpRule::new(target) }
 }

@@ -14,7 +14,8 @@ use crate::resolve::Condition;
 use crate::ruleset::rule::{Invertible, MacNet, Range};
 
 /// Why a rule cannot be made; boxed because the good case is the common one.
-pub(super) type Fault = Box<Diagnostic>;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault(Box<Diagnostic>);
 
 /// From which end a rule looks at a conversation (nwfilter.md 2.5 and 2.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +36,31 @@ impl Facing {
     }
 }
 
-/// A fault at a condition.
-pub(super) fn fault(code: &'static str, message: impl Into<String>, condition: &Condition, expected: impl Into<String>) -> Fault {
-    Box::new(Diagnostic::error(code, message, condition.span, expected))
+impl Fault {
+    /// The diagnostic as a fault.
+    pub(super) fn new(diagnostic: Diagnostic) -> Self {
+        Self(Box::new(diagnostic))
+    }
+
+    /// A fault at a condition, where `expected` says what should stand there.
+    pub(super) fn at(condition: &Condition, code: &'static str, message: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self::new(Diagnostic::error(code, message, condition.span, expected))
+    }
+
+    /// Adds a second condition.
+    pub(super) fn also(self, condition: &Condition, text: impl Into<String>) -> Self {
+        Self::new(self.0.also(condition.span, text))
+    }
+
+    /// Says how to mend it.
+    pub(super) fn help(self, text: impl Into<String>) -> Self {
+        Self::new(self.0.help(text))
+    }
+
+    /// What to tell people.
+    pub(super) fn diagnostic(&self) -> &Diagnostic {
+        &self.0
+    }
 }
 
 /// The condition's number as `N`.
@@ -48,7 +71,7 @@ pub(super) fn number<N: TryFrom<u32>>(condition: &Condition) -> Result<N, Fault>
 }
 
 /// The condition's number, up to `max`.
-pub(super) fn number_to<N: TryFrom<u32> + PartialOrd + std::fmt::Display>(condition: &Condition, max: N) -> Result<N, Fault> {
+pub(super) fn number_to<N: TryFrom<u32> + Copy + PartialOrd + std::fmt::Display>(condition: &Condition, max: N) -> Result<N, Fault> {
     match number::<N>(condition) {
         Ok(number) if number <= max => Ok(number),
         _ => Err(unusable(condition, format!("expected a number from 0 to {max}"))),
@@ -141,17 +164,16 @@ pub(super) fn invertible<T>(condition: &Condition, value: T) -> Invertible<T> {
 
 /// A range whose end lies before its start.
 pub(super) fn descending(end: &Condition, first: impl std::fmt::Display) -> Fault {
-    fault("descending-range", "the range ends before it begins", end, format!("expected a number not below {first}"))
+    Fault::at(end, "descending-range", "the range ends before it begins", format!("expected a number not below {first}"))
         .help("swap the two ends")
-        .into()
 }
 
 /// Two attributes of one match of which only one is negated.
 pub(super) fn mixed_negation(one: &Condition, other: &Condition) -> Fault {
     let message = "`type` and `code` are one match: both must be negated, or neither";
-    fault("mixed-negation", message, other, "expected the same `match` as beside the type").also(one.span, "the type").into()
+    Fault::at(other, "mixed-negation", message, "expected the same `match` as beside the type").also(one, "the type")
 }
 
 fn unusable(condition: &Condition, expected: impl Into<String>) -> Fault {
-    fault("unusable-value", "the rule cannot be made with this value", condition, expected)
+    Fault::at(condition, "unusable-value", "the rule cannot be made with this value", expected)
 }

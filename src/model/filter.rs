@@ -300,6 +300,7 @@ pub enum Literal {
 /// A set of connection states; empty with `none` false means that no state was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[allow(missing_docs, reason = "the names are the XML's own")]
+#[expect(clippy::struct_excessive_bools, reason = "a set of five named bits, asked for one by one")]
 pub struct States {
     pub new: bool,
     pub established: bool,

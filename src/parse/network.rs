@@ -73,11 +73,11 @@ fn read_network(element: &Element<'_>, document: Document, quirks: Quirks, diagn
     let ipv6 = read_flag(visit.attribute("ipv6"), diagnostics);
     read_flag(visit.attribute("trustGuestRxFilters"), diagnostics);
     let forward = forward::read_forward(visit.child("forward"), quirks, diagnostics);
-    // A faulty mode is reported once; what depends on it is judged as if it were the default.
-    let mode = forward.as_ref().map_or(Mode::Isolated, |(mode, _)| *mode);
+    // A faulty mode is reported once: what depends on it is then not judged.
+    let mode = forward.as_ref().map(|(mode, _)| *mode);
     let bridge = read_bridge(&mut visit, mode, diagnostics);
     let elements: Vec<_> = visit.children("ip").collect();
-    if forward.is_some() {
+    if let Some(mode) = mode {
         judge_presence_of_addresses(&elements, mode, element, quirks, diagnostics);
     }
     let addresses = address::read_addresses(&elements, quirks, diagnostics);
@@ -124,11 +124,12 @@ fn read_flag(attribute: Option<&Attribute<'_>>, diagnostics: &mut Vec<Diagnostic
 }
 
 /// `<bridge>`: its name in modes with a bridge of their own, `None` in all others, which share somebody else's.
-fn read_bridge(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
+fn read_bridge(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
     let mut bridge = visit.child("bridge").map(Visit::new);
     let name = bridge.as_mut().and_then(|bridge| bridge.filled_attribute("name"));
     let device = name.and_then(|name| read_device(name, diagnostics));
-    if mode.has_own_bridge() && name.is_none() {
+    let own = mode.is_some_and(Mode::has_own_bridge);
+    if own && name.is_none() {
         let span = bridge.as_ref().map_or(visit.element(), Visit::element).name_span;
         diagnostics.push(
             Diagnostic::error("bridge-name-missing", "a network without the name of its bridge", span, "expected `<bridge name='..'/>`")
@@ -139,7 +140,7 @@ fn read_bridge(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnost
         service::read_bridge_settings(&mut bridge, mode, diagnostics);
         bridge.finish(diagnostics);
     }
-    device.filter(|_| mode.has_own_bridge())
+    device.filter(|_| own)
 }
 
 /// Whether there are `<ip>` elements where the mode wants them, and none where it forbids them.

@@ -105,7 +105,11 @@ fn treatment(
     reference: &Reference,
     quirks: Quirks,
 ) -> Result<Treatment, Vec<Diagnostic>> {
-    let Expansion { rules, missing, mut faults, .. } = expansion;
+    let Expansion { rules, missing, mut faults, exceeded, .. } = expansion;
+    if let Some(exceeded) = exceeded {
+        faults.push(exceeded);
+        return Err(faults);
+    }
     if missing.is_empty() {
         return if faults.is_empty() { Ok(Treatment::Filtered(rules)) } else { Err(faults) };
     }

@@ -81,7 +81,9 @@ impl<'l> Candidates<'l> {
         for link in links.iter().filter(|link| link.kind == LinkKind::Other && !bridges.contains(&link.device)) {
             by_tail.entry(tail(link.mac)).or_default().push(&link.device);
         }
-        by_tail.values_mut().for_each(|devices| devices.sort());
+        for devices in by_tail.values_mut() {
+            devices.sort();
+        }
         Self { by_tail }
     }
 

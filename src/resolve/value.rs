@@ -161,13 +161,19 @@ fn mac_mask(text: &str, quirks: Quirks) -> Result<Mac, Refusal> {
 
 fn number(text: &str, protocol: Protocol, spec: &AttributeSpec, quirks: Quirks) -> Result<u32, Refusal> {
     let (least, most) = bounds(protocol, spec, quirks);
-    let number = digits(text, notation(protocol, spec.name), quirks)?;
+    let notation = notation(protocol, spec.name);
+    let number = digits(text, notation, quirks)?;
     let number = number.map(|number| if quirks == Quirks::Libvirt { wrap(spec.name, number) } else { number });
     match number.and_then(|number| u32::try_from(number).ok()) {
         Some(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(Refusal {
-            expected: format!("expected a number from {least} to {most}").into(),
-            help: Some("write a number in place of a name"),
+            expected: match notation {
+                Notation::Hex => format!("expected a hex number from {least:#x} to {most:#x}"),
+                Notation::Decimal => format!("expected a decimal number from {least} to {most}"),
+                Notation::C => format!("expected a number from {least} to {most}"),
+            }
+            .into(),
+            help: Some("names are not looked up, except those that the attribute's own values have"),
         }),
     }
 }
@@ -226,7 +232,8 @@ fn digits(text: &str, notation: Notation, quirks: Quirks) -> Result<Option<u64>,
 
 fn refuse_ambiguous(text: &str, notation: Notation) -> Result<(), Refusal> {
     let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    if notation == Notation::Hex && text.len() > 1 && hex_digits(text).is_none() {
+    let bare_hex = hex_digits(text).is_none() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if notation == Notation::Hex && text.len() > 1 && bare_hex {
         let expected = "expected hex with `0x`: ebtables reads this as hex, the attribute's own values are decimal";
         return Err(Refusal { expected: expected.into(), help: Some("write `0x` and hex digits") });
     }

@@ -79,6 +79,8 @@ pub(super) struct Expansion<'a> {
     pub missing: BTreeMap<&'a Access, Span>,
     /// Whatever else is wrong.
     pub faults: Vec<Diagnostic>,
+    /// The limit that the guest exceeds, after which nothing more was added.
+    pub exceeded: Option<Diagnostic>,
     /// The guest's `<filterref>`, which every fault shows as its second place.
     binding: Span,
     quirks: Quirks,
@@ -221,10 +223,10 @@ impl<'a> PreparedRule<'a> {
 impl<'a> Expansion<'a> {
     /// Nothing yet, for the guest with this `<filterref>`.
     pub(super) fn new(binding: Span, quirks: Quirks) -> Self {
-        Self { rules: Vec::new(), missing: BTreeMap::new(), faults: Vec::new(), binding, quirks, steps: 0 }
+        Self { rules: Vec::new(), missing: BTreeMap::new(), faults: Vec::new(), exceeded: None, binding, quirks, steps: 0 }
     }
 
-    /// Adds what one rule becomes; breaks off when the guest exceeds a limit, which is then among the faults.
+    /// Adds what one rule becomes; breaks off when the guest exceeds a limit.
     pub(super) fn add(&mut self, prepared: &PreparedRule<'a>, scope: &Scope<'_, 'a>) -> ControlFlow<()> {
         if !self.complete(prepared, scope) {
             return ControlFlow::Continue(());
@@ -308,8 +310,7 @@ impl<'a> Expansion<'a> {
         let fault = Diagnostic::error("too-many-rules", message, self.binding, format!("expected at most {RULE_LIMIT} rules"))
             .also(prepared.rule.span, "the limit is exceeded here")
             .help("shorten the lists, or match on a network or a range in place of single addresses and ports");
-        // Shown even when the list of faults is full.
-        self.faults.push(fault);
+        self.exceeded = Some(fault);
         ControlFlow::Break(())
     }
 }

@@ -36,9 +36,11 @@ pub(super) fn replace(directory: &OwnedFd, name: &str, bytes: &[u8]) -> io::Resu
     let temporary = format!("{name}.new");
     // One that a kill left behind; the write lock keeps out anybody who would be using it.
     let _ = fs::unlinkat(directory, &temporary, AtFlags::empty());
-    write(directory, &temporary, bytes)
-        .and_then(|()| Ok(fs::renameat(directory, &temporary, directory, name)?))
-        .inspect_err(|_| drop(fs::unlinkat(directory, &temporary, AtFlags::empty())))?;
+    let replaced = write(directory, &temporary, bytes).and_then(|()| Ok(fs::renameat(directory, &temporary, directory, name)?));
+    if replaced.is_err() {
+        let _ = fs::unlinkat(directory, &temporary, AtFlags::empty());
+    }
+    replaced?;
     Ok(fs::fsync(directory)?)
 }
 

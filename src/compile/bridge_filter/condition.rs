@@ -6,7 +6,7 @@ use crate::model::filter::{AttributeName as Name, Literal, Protocol};
 use crate::resolve::{Condition, PolicyRule};
 use crate::ruleset::rule::{BridgeMatch, BridgeRule, BridgeTarget, EtherType, Invertible, MacNet, Range};
 
-use super::super::value::{self, Facing, Fault, fault, invertible};
+use super::super::value::{self, Facing, Fault, invertible};
 
 pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
@@ -80,10 +80,10 @@ impl View<'_> {
         match self.get(Name::IpProtocol) {
             Some(protocol) if protocol.negated => {
                 let message = "ports cannot be matched beside a negated `protocol`";
-                Err(Box::new(fault("ports-need-protocol", message, port, expected).also(protocol.span, "negated here")))
+                Err(Fault::at(port, "ports-need-protocol", message, expected).also(protocol, "negated here"))
             }
             Some(protocol) if WITH_PORTS.contains(&value::number(protocol)?) => Ok(()),
-            _ => Err(fault("ports-need-protocol", "ports need a protocol that has ports", port, expected)),
+            _ => Err(Fault::at(port, "ports-need-protocol", "ports need a protocol that has ports", expected)),
         }
     }
 
@@ -95,7 +95,7 @@ impl View<'_> {
             Some(protocol) if !protocol.negated && value::number::<u8>(protocol)? == ICMPV6 => Ok(()),
             _ => {
                 let message = "ICMPv6 types and codes need `protocol='icmpv6'`";
-                Err(fault("type-needs-icmpv6", message, first, "expected beside `protocol='icmpv6'`"))
+                Err(Fault::at(first, "type-needs-icmpv6", message, "expected beside `protocol='icmpv6'`"))
             }
         }
     }
@@ -109,7 +109,7 @@ impl View<'_> {
         let ether_type = value::number(id)?;
         if ether_type < LEAST_ETHER_TYPE {
             let expected = "expected a number from 1536 to 65535";
-            return Err(fault("unusable-value", "this is a length, not an Ethernet type", id, expected));
+            return Err(Fault::at(id, "unusable-value", "this is a length, not an Ethernet type", expected));
         }
         Ok(Some(invertible(id, EtherType::Type(ether_type))))
     }
@@ -122,9 +122,7 @@ impl View<'_> {
             if let (Some(condition), Facing::Reversed) = (self.get(Name::SrcMacAddr), self.facing) {
                 let message = "`stp` with `srcmacaddr` cannot be `inout`";
                 let expected = "no source address can be matched in both directions";
-                return Err(Box::new(
-                    fault("stp-source-inout", message, condition, expected).help("write one rule for `in` and one for `out`"),
-                ));
+                return Err(Fault::at(condition, "stp-source-inout", message, expected).help("write one rule for `in` and one for `out`"));
             }
             (rule.source, rule.destination) = (source, Some(Invertible::is(MacNet::host(Mac::BRIDGE_GROUP))));
             return Ok(());
@@ -141,7 +139,7 @@ impl View<'_> {
         match mask {
             Some(mask) if net.mask == Mac([0; 6]) => {
                 let message = "ebtables refuses an Ethernet mask of zeros";
-                Err(Box::new(fault("empty-mac-mask", message, mask, "expected at least one bit").help("leave the address out")))
+                Err(Fault::at(mask, "empty-mac-mask", message, "expected at least one bit").help("leave the address out"))
             }
             _ => Ok(Some(invertible(condition, net))),
         }
@@ -173,7 +171,12 @@ impl View<'_> {
         let meant = value::number(condition)?;
         let read = if self.quirks == Quirks::Libvirt && !condition.from_variable { decimal_read_as_hex(meant) } else { meant };
         if read < LEAST_ENCAP {
-            return Err(fault("unusable-value", "ebtables refuses this `encap-protocol`", condition, "expected a number from 60 to 65535"));
+            return Err(Fault::at(
+                condition,
+                "unusable-value",
+                "ebtables refuses this `encap-protocol`",
+                "expected a number from 60 to 65535",
+            ));
         }
         Ok(read)
     }
@@ -329,7 +332,7 @@ impl View<'_> {
             // "None of four octets" needs four matches in one rule, and ebtables takes one `--ip-tos`.
             let message = "a negated `dscp` cannot be matched at layer 2";
             let help = "match the DSCP with `return` or `accept` in a rule before this one, or use an iptables protocol such as `all`";
-            return Err(Box::new(fault("negated-dscp", message, dscp, "expected without `match='no'`").help(help)));
+            return Err(Fault::at(dscp, "negated-dscp", message, "expected without `match='no'`").help(help));
         }
         let bits = value::number_to::<u8>(dscp, 63)? << 2;
         Ok((0..4).map(|ecn| Invertible::is(bits | ecn)).collect())

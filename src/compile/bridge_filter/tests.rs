@@ -9,10 +9,8 @@ use crate::resolve::{Resolved, Treatment};
 /// One rule in root, on one side, in ebtables' words.
 #[track_caller]
 fn assert_sent(rule: &str, quirks: Quirks, expected: &[&str]) {
-    let mut golden = String::from("[ebtables]\n-A PREROUTING -i vnet0 -j libvirt-I-vnet0\n");
-    for words in expected {
-        golden += &format!("-A libvirt-I-vnet0 {words}\n");
-    }
+    let hook = "[ebtables]\n-A PREROUTING -i vnet0 -j libvirt-I-vnet0";
+    let golden = expected.iter().fold(hook.to_owned(), |golden, words| format!("{golden}\n-A libvirt-I-vnet0 {words}"));
     assert_golden(&rules_of(rule, quirks), &golden);
 }
 

@@ -11,7 +11,7 @@ use crate::model::filter::{AttributeName as Name, Layer, Literal, Protocol, SetD
 use crate::resolve::{Condition, PolicyRule};
 use crate::ruleset::rule::{ConnectionLimit, IcmpType, Invertible, IpMatch, IpRule, IpTarget, SetMatch, TcpFlags};
 
-use super::super::value::{self, Facing, Fault, fault, invertible};
+use super::super::value::{self, Facing, Fault, invertible};
 
 /// One rule as seen from one side.
 struct View<'a> {
@@ -52,7 +52,7 @@ impl View<'_> {
         self.check_family(condition, net.addr())?;
         match mask {
             Some(mask) if condition.negated && net.prefix_len() == 0 => {
-                Err(fault("matches-nothing", "no packet has an address outside all addresses", mask, "expected a longer mask"))
+                Err(Fault::at(mask, "matches-nothing", "no packet has an address outside all addresses", "expected a longer mask"))
             }
             _ => Ok(Some(invertible(condition, net))),
         }
@@ -112,7 +112,7 @@ impl View<'_> {
             Layer::Ipv6 => (address.is_ipv6(), "expected an IPv6 address"),
             Layer::Ipv4 | Layer::Link => (address.is_ipv4(), "expected an IPv4 address"),
         };
-        if fits { Ok(()) } else { Err(fault("unusable-value", "the address is of the other family", condition, expected)) }
+        if fits { Ok(()) } else { Err(Fault::at(condition, "unusable-value", "the address is of the other family", expected)) }
     }
 
     /// `--tcp-flags MASK SET`; libvirt ignores the attribute on `tcp-ipv6` (row 12)
@@ -124,7 +124,7 @@ impl View<'_> {
         // Where no flag is looked at, none is seen set. iptables takes such a rule, but iptables-save does not show it, so nobody could tell
         // whether it is there.
         if mask == 0 && (set != 0) != condition.negated {
-            return Err(fault("matches-nothing", "no packet has these flags", condition, "expected flags to look at before the `/`"));
+            return Err(Fault::at(condition, "matches-nothing", "no packet has these flags", "expected flags to look at before the `/`"));
         }
         Ok(Some(IpMatch::TcpFlags(invertible(condition, TcpFlags { mask, set }))))
     }
@@ -137,7 +137,7 @@ impl View<'_> {
             _ => value::ascending_ports(start, end)?,
         };
         if negated && range == PortRange::ALL {
-            return Err(fault("matches-nothing", "no packet has a port outside all ports", start, "expected a smaller range"));
+            return Err(Fault::at(start, "matches-nothing", "no packet has a port outside all ports", "expected a smaller range"));
         }
         Ok(Invertible::new(negated, range))
     }
@@ -175,9 +175,9 @@ impl View<'_> {
             }
             let message = "`ipset` needs `ipsetflags`";
             let expected = "expected beside `ipsetflags`";
-            return Err(Box::new(
-                fault("ipset-without-flags", message, condition, expected).help("add `ipsetflags='src'`, `'dst'` or a list of them"),
-            ));
+            return Err(
+                Fault::at(condition, "ipset-without-flags", message, expected).help("add `ipsetflags='src'`, `'dst'` or a list of them")
+            );
         };
         if !everything && self.quirks == Quirks::Libvirt {
             return Ok(None);
@@ -200,7 +200,7 @@ impl View<'_> {
 /// `--tcp-option N`; iptables refuses 0
 fn tcp_option(condition: &Condition) -> Result<u8, Fault> {
     match value::number(condition)? {
-        0 => Err(fault("unusable-value", "iptables refuses TCP option 0", condition, "expected a number from 1 to 255")),
+        0 => Err(Fault::at(condition, "unusable-value", "iptables refuses TCP option 0", "expected a number from 1 to 255")),
         option => Ok(option),
     }
 }

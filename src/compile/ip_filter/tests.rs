@@ -14,12 +14,9 @@ const LINKS: &str = "
 /// The rules of FI (and so of HI) and of FO.
 #[track_caller]
 fn assert_rules(family: &str, rule: &str, quirks: Quirks, from_guest: &[&str], to_guest: &[&str]) {
-    let mut golden = format!("[{family}]{LINKS}\n");
-    for (chain, lines) in [("FI", from_guest), ("HI", from_guest), ("FO", to_guest)] {
-        for line in lines {
-            golden += &format!("-A {chain}-vnet0 {line}\n");
-        }
-    }
+    let chains = [("FI", from_guest), ("HI", from_guest), ("FO", to_guest)];
+    let lines = chains.iter().flat_map(|(chain, rules)| rules.iter().map(move |words| format!("-A {chain}-vnet0 {words}")));
+    let golden = lines.fold(format!("[{family}]{LINKS}"), |golden, line| format!("{golden}\n{line}"));
     assert_golden(&rules_of(rule, quirks), &golden);
 }
 

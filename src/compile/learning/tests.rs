@@ -4,13 +4,13 @@ use super::*;
 use crate::compile::example::{assert_golden, guest};
 use crate::resolve::Treatment;
 
-fn learn(how: Learning, quirks: Quirks) -> ObjectRules {
-    compile(&guest("vnet0", Treatment::Learning(how.clone())), &how, quirks)
+fn learn(how: &Learning, quirks: Quirks) -> ObjectRules {
+    compile(&guest("vnet0", Treatment::Learning(how.clone())), how, quirks)
 }
 
 #[test]
 fn libvirt_lets_a_guest_use_any_address_and_receive_everything() {
-    assert_golden(&learn(Learning::Any, Quirks::Libvirt), include_str!("../golden/learning-any.rules"));
+    assert_golden(&learn(&Learning::Any, Quirks::Libvirt), include_str!("../golden/learning-any.rules"));
 }
 
 #[test]
@@ -25,14 +25,14 @@ fn a_guest_without_an_address_speaks_arp_and_dhcp_under_its_own_name_only() {
         -A libvirt-O-vnet0 -p IPv4 -d 52:54:00:56:44:32 --ip-proto udp --ip-sport 67 --ip-dport 68 -j ACCEPT
         -A libvirt-O-vnet0 -p IPv4 -d Broadcast --ip-proto udp --ip-sport 67 --ip-dport 68 -j ACCEPT
         -A libvirt-O-vnet0 -j DROP";
-    assert_golden(&learn(Learning::Any, Quirks::Fixed), golden);
+    assert_golden(&learn(&Learning::Any, Quirks::Fixed), golden);
 }
 
 #[test]
 fn named_dhcp_servers_alone_may_answer() {
     let servers = vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
     for quirks in [Quirks::Fixed, Quirks::Libvirt] {
-        assert_golden(&learn(Learning::Dhcp(servers.clone()), quirks), include_str!("../golden/learning-dhcp.rules"));
+        assert_golden(&learn(&Learning::Dhcp(servers.clone()), quirks), include_str!("../golden/learning-dhcp.rules"));
     }
 }
 
@@ -43,5 +43,5 @@ fn any_dhcp_server_may_answer_where_none_is_named() {
         .filter(|line| !line.contains("10.0.0.2"))
         .flat_map(|line| [&*line.replace(" --ip-src 10.0.0.1", ""), "\n"].concat().chars().collect::<Vec<_>>())
         .collect();
-    assert_golden(&learn(Learning::Dhcp(vec![]), Quirks::Fixed), &golden);
+    assert_golden(&learn(&Learning::Dhcp(vec![]), Quirks::Fixed), &golden);
 }

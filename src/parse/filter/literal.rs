@@ -40,11 +40,11 @@ pub(super) fn read(kind: ValueKind, text: &str) -> Result<Reading<Literal>, Refu
         ValueKind::EtherType { min } => read_ethernet_type(text, min),
         ValueKind::ArpOpcode => match words::arp_opcode(text) {
             Some(opcode) => Ok(exact(Literal::Number(opcode))),
-            None => read_number(text, 0, 65_535).map_err(|_| words::unknown_arp_opcode(text)),
+            None => read_number(text, 0, 65_535).map_err(|refusal| refusal.if_no_number(|| words::unknown_arp_opcode(text))),
         },
         ValueKind::IpProtocol => match words::ip_protocol(text) {
             Some(protocol) => Ok(exact(Literal::Number(protocol))),
-            None => read_number(text, 0, 255).map_err(|_| words::unknown_ip_protocol(text)),
+            None => read_number(text, 0, 255).map_err(|refusal| refusal.if_no_number(|| words::unknown_ip_protocol(text))),
         },
         ValueKind::Mac => read_mac(text).map(|reading| reading.map(Literal::Mac)),
         ValueKind::MacMask => read_mac_mask(text),
@@ -130,7 +130,14 @@ impl Refusal {
         self.help = Some(help.into());
         self
     }
+
+    /// Replaces a refusal of something that is no number at all, where words may stand for numbers.
+    fn if_no_number(self, unknown: impl FnOnce() -> Self) -> Self {
+        if self.code == INVALID_NUMBER { unknown() } else { self }
+    }
 }
+
+const INVALID_NUMBER: &str = "invalid-number";
 
 fn exact(value: Literal) -> Reading<Literal> {
     Reading { value, laxity: None }
@@ -154,7 +161,7 @@ fn negative(number: Unsigned) -> Option<Laxity> {
 fn read_number(text: &str, min: u32, max: u32) -> Result<Reading<Literal>, Refusal> {
     let expected = format!("expected a number from {min} to {max}, decimal or with `0x`");
     let Some(reading) = read_any_number(text) else {
-        return Err(Refusal::new("invalid-number", expected));
+        return Err(Refusal::new(INVALID_NUMBER, expected));
     };
     if !(min..=max).contains(&reading.value) {
         return Err(Refusal::new("number-out-of-range", expected));
@@ -165,7 +172,7 @@ fn read_number(text: &str, min: u32, max: u32) -> Result<Reading<Literal>, Refus
 fn read_decimal(text: &str) -> Result<Reading<Literal>, Refusal> {
     let expected = "expected a decimal number from 0 to 65535";
     match unsigned(text, 10) {
-        None => Err(Refusal::new("invalid-number", expected)),
+        None => Err(Refusal::new(INVALID_NUMBER, expected)),
         Some(number) if number.value > 65_535 => Err(Refusal::new("number-out-of-range", expected)),
         Some(number) => Ok(Reading { value: Literal::Number(number.value), laxity: negative(number) }),
     }
@@ -177,9 +184,9 @@ fn read_ethernet_type(text: &str, min: u32) -> Result<Reading<Literal>, Refusal>
     }
     read_number(text, min, 65_535).map_err(|refusal| {
         // `806` is the decimal number, too small for an Ethernet type: most likely the `0x` was forgotten.
-        match unsigned(text, 16).filter(|number| number.sign == Sign::Positive && (min..=65_535).contains(&number.value)) {
-            Some(number) if refusal.code == "number-out-of-range" => refusal.help(format!("did you mean `{:#x}`?", number.value)),
-            _ => words::unknown_ethernet_type(text, min),
+        match unsigned(text, 16).filter(|number| (min..=65_535).contains(&number.value)) {
+            Some(number) => refusal.help(format!("did you mean `{:#x}`?", number.value)),
+            None => refusal.if_no_number(|| words::unknown_ethernet_type(text, min)),
         }
     })
 }

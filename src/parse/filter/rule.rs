@@ -64,8 +64,7 @@ fn read_state_match(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> 
     }
     if !matches!(word.as_str(), "1" | "true" | "yes") {
         let message = format!("`{}` does not switch `statematch` off", attribute.value);
-        let expected = "expected `true` or `false`; libvirt takes this for `true`";
-        report.add_lax(Diagnostic::error("unknown-statematch", message, attribute.value_span, expected));
+        report.add(Diagnostic::warning("unknown-statematch", message, attribute.value_span, "expected `true` or `false`"));
     }
     true
 }

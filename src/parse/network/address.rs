@@ -17,18 +17,19 @@ use crate::source::{Span, Spanned};
 
 /// Reads every `<ip>` of a network, in order, and compares them with each other.
 pub(super) fn read_addresses(elements: &[&Element<'_>], quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Vec<NetworkAddress> {
-    let mut addresses: Vec<NetworkAddress> = Vec::new();
+    let mut placed: Vec<Spanned<NetworkAddress>> = Vec::new();
     for element in elements {
         if let Some(address) = read_address(element, quirks, diagnostics) {
-            judge_repeat(&addresses, &address, diagnostics);
-            addresses.push(address);
+            diagnostics.extend(judge_repeat(&placed, &address));
+            placed.push(address);
         }
     }
     judge_dhcp_places(elements, diagnostics);
-    addresses
+    placed.into_iter().map(|address| address.value).collect()
 }
 
-fn read_address(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<NetworkAddress> {
+/// One `<ip>`, at the place of its `address`.
+fn read_address(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<NetworkAddress>> {
     let mut visit = Visit::new(element);
     let family = read_family(&mut visit, diagnostics);
     let address = read_own_address(&mut visit, "address", family, quirks, diagnostics);
@@ -44,7 +45,7 @@ fn read_address(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Dia
     if read_flag(local_pointer, diagnostics) {
         judge_local_pointer(net, local_pointer, diagnostics);
     }
-    Some(NetworkAddress { address: net, dhcp, tftp, span: element.span })
+    Some(Spanned::new(NetworkAddress { address: net, dhcp, tftp, span: element.span }, address?.span))
 }
 
 /// An IP version, as `family` spells it.
@@ -208,16 +209,15 @@ fn judge_local_pointer(net: IpNet, attribute: Option<&Attribute<'_>>, diagnostic
 }
 
 /// The kernel takes an IPv4 address again only with another prefix, an IPv6 address never (6.18).
-fn judge_repeat(earlier: &[NetworkAddress], address: &NetworkAddress, diagnostics: &mut Vec<Diagnostic>) {
-    let repeats = |other: &&NetworkAddress| match address.address {
-        IpNet::V4(_) => other.address == address.address,
-        IpNet::V6(net) => other.address.addr() == IpAddr::V6(net.addr()),
-    };
-    if let Some(first) = earlier.iter().find(repeats) {
-        let message = format!("address `{}` is given twice", address.address.addr());
-        let fault = Diagnostic::error("repeated-address", message, address.span, "expected another address");
-        diagnostics.push(fault.also(first.span, "the first time"));
-    }
+fn judge_repeat(earlier: &[Spanned<NetworkAddress>], again: &Spanned<NetworkAddress>) -> Option<Diagnostic> {
+    let address = again.value.address;
+    let first = earlier.iter().find(|first| match address {
+        IpNet::V4(_) => first.value.address == address,
+        IpNet::V6(_) => first.value.address.addr() == address.addr(),
+    })?;
+    let message = format!("address `{}` is given twice", address.addr());
+    let fault = Diagnostic::error("repeated-address", message, again.span, "expected another address");
+    Some(fault.also(first.span, "the first time"))
 }
 
 /// DHCP is served on one address of each family at most.

@@ -24,7 +24,7 @@ const MTU: std::ops::RangeInclusive<u64> = 68..=65535;
 /// Reads every child of `<network>` that no rule depends on.
 pub(super) fn read_services(
     visit: &mut Visit<'_>,
-    mode: Mode,
+    mode: Option<Mode>,
     addresses: &[NetworkAddress],
     quirks: Quirks,
     diagnostics: &mut Vec<Diagnostic>,
@@ -41,7 +41,7 @@ pub(super) fn read_services(
 }
 
 /// What `<bridge>` says beside its name.
-pub(super) fn read_bridge_settings(bridge: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn read_bridge_settings(bridge: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let (stp, delay, zone) = (bridge.attribute("stp"), bridge.attribute("delay"), bridge.attribute("zone"));
     if let Some(delay) = delay {
         read_decimal(delay, u64::from(u32::MAX), diagnostics);
@@ -49,15 +49,18 @@ pub(super) fn read_bridge_settings(bridge: &mut Visit<'_>, mode: Mode, diagnosti
     if let Some(manager) = bridge.attribute("macTableManager") {
         read_keyword(manager, &[("kernel", ()), ("libvirt", ())], diagnostics);
     }
-    if mode.has_own_bridge() {
-        return;
-    }
+    let Some(mode) = with_shared_bridge(mode) else { return };
     let name = bridge.filled_attribute("name").filter(|_| mode != Mode::Bridge);
     for attribute in [name, stp, delay, zone].into_iter().flatten() {
         let message = format!("bridge attribute `{}` in mode `{}`", attribute.name, mode.word());
         let expected = "the bridge of this mode is not the network's own";
         diagnostics.push(Diagnostic::error("bridge-attribute-in-mode", message, attribute.name_span, expected));
     }
+}
+
+/// The mode, if its bridge is somebody else's.
+fn with_shared_bridge(mode: Option<Mode>) -> Option<Mode> {
+    mode.filter(|mode| !mode.has_own_bridge())
 }
 
 /// An element that only networks with a bridge of their own have.
@@ -68,14 +71,14 @@ pub(super) fn not_in_mode(element: &Element<'_>, mode: Mode) -> Diagnostic {
         .help("remove it, or use mode `nat`, `route` or `open`, or no `<forward>`")
 }
 
-fn read_bridge_mac(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+fn read_bridge_mac(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("mac") else { return };
     let mut mac = Visit::new(element);
     if let Some(address) = require(mac.attribute("address"), "address", element, diagnostics) {
         read_unicast_mac(address, diagnostics);
     }
     mac.finish(diagnostics);
-    if !mode.has_own_bridge() {
+    if let Some(mode) = with_shared_bridge(mode) {
         diagnostics.push(not_in_mode(element, mode));
     }
 }
@@ -93,19 +96,19 @@ fn read_mtu(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     mtu.finish(diagnostics);
 }
 
-fn read_domain(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+fn read_domain(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("domain") else { return };
     let mut domain = Visit::new(element);
     domain.ignore(&["name"], &[]);
     read_flag(domain.attribute("localOnly"), diagnostics);
     read_flag(domain.attribute("register"), diagnostics);
     domain.finish(diagnostics);
-    if !mode.has_own_bridge() {
+    if let Some(mode) = with_shared_bridge(mode) {
         diagnostics.push(not_in_mode(element, mode));
     }
 }
 
-fn read_dns(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+fn read_dns(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("dns") else { return };
     let mut dns = Visit::new(element);
     let enable = dns.attribute("enable");
@@ -122,7 +125,7 @@ fn read_dns(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>
         let fault = Diagnostic::error("dns-disabled-with-entries", message, entry.name_span, "expected no entries");
         diagnostics.push(fault.also(enable.value_span, "DNS is off"));
     }
-    if !mode.has_own_bridge() {
+    if let Some(mode) = with_shared_bridge(mode) {
         diagnostics.push(not_in_mode(element, mode));
     }
 }
@@ -209,8 +212,8 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// Bridges that libvirt makes know VLANs since 11.0.
-fn judge_vlan(vlan: Option<&Element<'_>>, mode: Mode, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
-    let Some(vlan) = vlan.filter(|_| mode.has_own_bridge()) else { return };
+fn judge_vlan(vlan: Option<&Element<'_>>, mode: Option<Mode>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(vlan) = vlan.filter(|_| mode.is_some_and(Mode::has_own_bridge)) else { return };
     let message = "`<vlan>` on a network with a bridge of its own";
     let label = "libvirt before 11.0 refuses it";
     diagnostics.push(match quirks {

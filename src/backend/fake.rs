@@ -1,0 +1,254 @@
+//! A kernel in memory, for tests: it reads restore text as the tools do, and refuses what they refuse.
+//!
+//! It knows nothing of plans: text goes in, save text comes out, and a rule is looked up by what [`save::parse_rule`] makes of it. A table is
+//! committed whole or not at all; a jump to a chain that is not there, a second chain of one name, the deletion of a rule that is not there or of a
+//! chain that is in use are refused with the line. Every rule has a counter that lives as long as the rule does. It can be told to fail.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard};
+
+use super::{Kernel, Refusal, RefusalKind};
+use crate::plan::ownership::destinations;
+use crate::plan::script::Script;
+use crate::ruleset::{ChainName, Family, LiveRule, Observation, Observed, Table, chain_name, save};
+
+/// The kernel. All calls take `&self`, as those of the real one do.
+#[derive(Debug, Default)]
+pub struct Fake {
+    state: Mutex<State>,
+}
+
+/// What it holds, and what it was told to do.
+#[derive(Debug, Default)]
+struct State {
+    tables: BTreeMap<Family, BTreeMap<Table, Chains>>,
+    mute: BTreeMap<Family, Observation>,
+    refusals: VecDeque<Refusal>,
+    intruders: VecDeque<(Family, String)>,
+    commits: Vec<(Family, String)>,
+}
+
+/// The chains of one table.
+type Chains = BTreeMap<ChainName, Chain>;
+
+#[derive(Debug, Clone, Default)]
+struct Chain {
+    policy: Option<String>,
+    rules: Vec<Counted>,
+}
+
+/// A rule with the packets that it has seen.
+#[derive(Debug, Clone)]
+struct Counted {
+    text: String,
+    rule: LiveRule,
+    packets: u64,
+}
+
+impl Fake {
+    /// Feeds restore text from outside: what an administrator, or a test before it begins, does.
+    ///
+    /// # Errors
+    /// As [`Kernel::commit`].
+    pub fn feed(&self, family: Family, text: &str) -> Result<(), Refusal> {
+        self.state().restore(family, text)
+    }
+
+    /// Every rule sees a packet.
+    pub fn traffic(&self) {
+        let mut state = self.state();
+        let tables = state.tables.values_mut().flat_map(BTreeMap::values_mut);
+        tables.flat_map(BTreeMap::values_mut).flat_map(|chain| &mut chain.rules).for_each(|rule| rule.packets += 1);
+    }
+
+    /// The rules of a chain with the packets that each has seen; empty when there is no such chain.
+    pub fn counters(&self, family: Family, table: Table, chain: &str) -> Vec<(String, u64)> {
+        let state = self.state();
+        let chain = state.tables.get(&family).and_then(|tables| tables.get(&table)).and_then(|chains| chains.get(&ChainName::new(chain)));
+        chain.map_or_else(Vec::new, |chain| chain.rules.iter().map(|rule| (rule.text.clone(), rule.packets)).collect())
+    }
+
+    /// What the family's `-save` prints.
+    pub fn save(&self, family: Family) -> String {
+        self.state().save(family)
+    }
+
+    /// The next commit of any family fails in this way and changes nothing.
+    pub fn refuse_next(&self, kind: RefusalKind) {
+        let (status, words) = match kind {
+            RefusalKind::Input(Some(line)) => ("exit status: 1", format!("line {line} failed")),
+            RefusalKind::Input(None) => ("exit status: 1", "COMMIT failed".to_owned()),
+            RefusalKind::Busy => ("exit status: 4", "another app is currently holding the xtables lock".to_owned()),
+            RefusalKind::Environment => ("exit status: 3", "you must be root".to_owned()),
+        };
+        self.state().refusals.push_back(Refusal { command: "fake-restore".into(), status: status.into(), words, kind });
+    }
+
+    /// Somebody else feeds this just before the next commit.
+    pub fn intrude_next(&self, family: Family, text: &str) {
+        self.state().intruders.push_back((family, text.into()));
+    }
+
+    /// From now on looking at this family gives `answer`; `None` ends that.
+    pub fn answer(&self, family: Family, answer: Option<Observation>) {
+        let mut state = self.state();
+        match answer {
+            Some(answer) => state.mute.insert(family, answer),
+            None => state.mute.remove(&family),
+        };
+    }
+
+    /// Every text that was committed, refused ones included, in order.
+    pub fn commits(&self) -> Vec<(Family, String)> {
+        self.state().commits.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Kernel for Fake {
+    async fn observe(&self, families: &[Family]) -> Observed {
+        let state = self.state();
+        let observe = |family: Family| {
+            let read = || save::parse(family, &state.save(family)).map_or_else(|fault| Observation::Unreadable(fault.to_string()), Observation::Read);
+            (family, state.mute.get(&family).cloned().unwrap_or_else(read))
+        };
+        Observed { families: families.iter().map(|family| observe(*family)).collect() }
+    }
+
+    async fn commit(&self, family: Family, script: &Script) -> Result<(), Refusal> {
+        let mut state = self.state();
+        if let Some((family, text)) = state.intruders.pop_front() {
+            state.restore(family, &text)?;
+        }
+        state.commits.push((family, script.text.clone()));
+        if let Some(refusal) = state.refusals.pop_front() {
+            return Err(refusal);
+        }
+        state.restore(family, &script.text)
+    }
+}
+
+impl State {
+    fn restore(&mut self, family: Family, text: &str) -> Result<(), Refusal> {
+        let mut open: Option<(Table, Chains)> = None;
+        let tables = self.tables.entry(family).or_default();
+        for (index, line) in text.lines().enumerate() {
+            let refuse = |words: &str| Refusal {
+                command: format!("{}-restore", family.tool()),
+                status: "exit status: 1".into(),
+                words: format!("line {}: {words}: {line}", index + 1),
+                kind: RefusalKind::Input(Some(index + 1)),
+            };
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            if let Some(name) = line.strip_prefix('*') {
+                let table = Table::from_name(name).ok_or_else(|| refuse("no such table"))?;
+                let chains = tables.get(&table).cloned().unwrap_or_else(|| built_in(family, table));
+                open = Some((table, chains));
+            } else if line == "COMMIT" {
+                tables.extend(open.take());
+            } else {
+                let (_, chains) = open.as_mut().ok_or_else(|| refuse("no table"))?;
+                run(family, chains, line).map_err(refuse)?;
+            }
+        }
+        if family == Family::Bridge {
+            // ebtables-restore commits at the end of its input (measured with 1.8.9).
+            tables.extend(open);
+        }
+        Ok(())
+    }
+
+    fn save(&self, family: Family) -> String {
+        let mut text = String::new();
+        for (table, chains) in self.tables.get(&family).into_iter().flatten() {
+            let built_in = |name: &ChainName| chain_name::is_builtin(family, *table, name.as_str());
+            let (first, second): (Vec<_>, Vec<_>) = chains.iter().partition(|(name, _)| built_in(name));
+            let chains = || first.iter().chain(&second);
+            writeln!(text, "*{table}").expect(INTO_STRING);
+            for (name, chain) in chains() {
+                let policy = chain.policy.as_deref().unwrap_or("-");
+                let counters = if family == Family::Bridge { "" } else { " [0:0]" };
+                writeln!(text, ":{name} {policy}{counters}").expect(INTO_STRING);
+            }
+            for (name, chain) in chains() {
+                for rule in &chain.rules {
+                    writeln!(text, "-A {name} {}", rule.text).expect(INTO_STRING);
+                }
+            }
+            text.push_str("COMMIT\n");
+        }
+        text
+    }
+}
+
+const INTO_STRING: &str = "writing to a string cannot fail";
+
+/// The chains of a table that nobody has used yet.
+fn built_in(family: Family, table: Table) -> Chains {
+    let names = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "BROUTING"];
+    let names = names.into_iter().filter(|name| chain_name::is_builtin(family, table, name));
+    names.map(|name| (ChainName::new(name), Chain { policy: Some("ACCEPT".into()), rules: Vec::new() })).collect()
+}
+
+/// Runs one line on a table.
+fn run(family: Family, chains: &mut Chains, line: &str) -> Result<(), &'static str> {
+    let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (name, argument) = rest.split_once(' ').unwrap_or((rest, ""));
+    let user_policy = (family == Family::Bridge).then(|| "ACCEPT".to_owned());
+    if let Some(declared) = command.strip_prefix(':') {
+        // What stood in the chain is gone: that is what makes `:CHAIN` dangerous.
+        let policy = if name == "-" { None } else { Some(name.to_owned()) };
+        chains.insert(ChainName::new(declared), Chain { policy, rules: Vec::new() });
+        return Ok(());
+    }
+    let chain = ChainName::new(name);
+    if command == "-N" {
+        let old = chains.insert(chain, Chain { policy: user_policy, rules: Vec::new() });
+        return if old.is_some() { Err("chain exists") } else { Ok(()) };
+    }
+    if !chains.contains_key(&chain) {
+        return Err("no such chain");
+    }
+    if command == "-X" {
+        let referred = chains.values().flat_map(|chain| &chain.rules).any(|rule| destinations(&rule.rule).contains(&chain));
+        let empty = chains.get(&chain).is_some_and(|chain| chain.rules.is_empty());
+        chains.remove(&chain);
+        return if empty && !referred { Ok(()) } else { Err("chain is in use") };
+    }
+    let names: BTreeSet<ChainName> = chains.keys().cloned().collect();
+    let Some(Chain { policy, rules }) = chains.get_mut(&chain) else { return Err("no such chain") };
+    match command {
+        "-A" => rules.push(counted(family, argument, &names)?),
+        "-I" => {
+            let (at, words) = argument.split_once(' ').ok_or("no position")?;
+            let at: usize = at.parse().map_err(|_| "no position")?;
+            if !(1..=rules.len() + 1).contains(&at) {
+                return Err("index of insertion too big");
+            }
+            rules.insert(at - 1, counted(family, words, &names)?);
+        }
+        "-D" => {
+            let at = match argument.parse::<usize>() {
+                Ok(at) => at.checked_sub(1).filter(|at| *at < rules.len()),
+                Err(_) => rules.iter().position(|rule| rule.rule == save::parse_rule(family, argument)),
+            };
+            rules.remove(at.ok_or("no such rule")?);
+        }
+        "-F" => rules.clear(),
+        "-P" => *policy = Some(argument.to_owned()),
+        _ => return Err("unknown command"),
+    }
+    Ok(())
+}
+
+fn counted(family: Family, text: &str, chains: &BTreeSet<ChainName>) -> Result<Counted, &'static str> {
+    let rule = save::parse_rule(family, text);
+    let dangles = matches!(rule, LiveRule::Known(_)) && !destinations(&rule).iter().all(|chain| chains.contains(chain));
+    if dangles { Err("no such target chain") } else { Ok(Counted { text: text.to_owned(), rule, packets: 0 }) }
+}
