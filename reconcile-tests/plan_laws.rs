@@ -48,7 +48,15 @@ struct Guest {
 }
 
 fn bridge_side() -> impl Strategy<Value = Option<BridgeSide>> {
-    let verdicts = ["-p ARP -j DROP", "-p ARP -j ACCEPT", "-p IPv4 -j ACCEPT", "-s 2:0:0:0:0:1 -j RETURN", "-s 2:0:0:0:0:1 -j ACCEPT", "-j DROP", "-p IPv4 -j SUB"];
+    let verdicts = [
+        "-p ARP -j DROP",
+        "-p ARP -j ACCEPT",
+        "-p IPv4 -j ACCEPT",
+        "-s 2:0:0:0:0:1 -j RETURN",
+        "-s 2:0:0:0:0:1 -j ACCEPT",
+        "-j DROP",
+        "-p IPv4 -j SUB",
+    ];
     let root = prop::collection::vec(select(verdicts.to_vec()), 0..5);
     let sub = prop::collection::vec(select(verdicts[..6].to_vec()), 0..3);
     prop::option::weighted(0.8, (root, sub).prop_map(|(root, sub)| BridgeSide { root, sub }))
@@ -68,7 +76,8 @@ impl Guest {
             let Some(side) = side else { continue };
             let sub = format!("{letter}-{device}-arp");
             let texts = |list: &[&str]| list.iter().map(|text| text.replace("SUB", &sub)).collect::<Vec<_>>();
-            let mut chain = |name: &str, texts: &[String]| rules.chains.insert(id(Family::Bridge, Table::Nat, name), placed(Family::Bridge, texts));
+            let mut chain =
+                |name: &str, texts: &[String]| rules.chains.insert(id(Family::Bridge, Table::Nat, name), placed(Family::Bridge, texts));
             chain(&format!("libvirt-{letter}-{device}"), &texts(&side.root));
             if side.root.iter().any(|text| text.contains("SUB")) {
                 chain(&sub, &texts(&side.sub));
@@ -105,11 +114,27 @@ fn network(number: usize, chosen: &[bool; 6]) -> ObjectRules {
     let bridge = format!("virbr{number}");
     let subnet = format!("10.0.{number}.0/24");
     let possible = [
-        (Table::Filter, "LIBVIRT_INP", vec![format!("-i {bridge} -p udp -m udp --dport 53 -j ACCEPT"), format!("-i {bridge} -p tcp -m tcp --dport 53 -j ACCEPT")]),
+        (
+            Table::Filter,
+            "LIBVIRT_INP",
+            vec![format!("-i {bridge} -p udp -m udp --dport 53 -j ACCEPT"), format!("-i {bridge} -p tcp -m tcp --dport 53 -j ACCEPT")],
+        ),
         (Table::Filter, "LIBVIRT_FWX", vec![format!("-i {bridge} -o {bridge} -j ACCEPT")]),
-        (Table::Filter, "LIBVIRT_FWI", vec![format!("-d {subnet} -o {bridge} -j ACCEPT"), format!("-o {bridge} -j REJECT --reject-with icmp-port-unreachable")]),
-        (Table::Filter, "LIBVIRT_FWO", vec![format!("-s {subnet} -i {bridge} -j ACCEPT"), format!("-i {bridge} -j REJECT --reject-with icmp-port-unreachable")]),
-        (Table::Nat, "LIBVIRT_PRT", vec![format!("-s {subnet} -d 224.0.0.0/24 -j RETURN"), format!("-s {subnet} ! -d {subnet} -j MASQUERADE")]),
+        (
+            Table::Filter,
+            "LIBVIRT_FWI",
+            vec![format!("-d {subnet} -o {bridge} -j ACCEPT"), format!("-o {bridge} -j REJECT --reject-with icmp-port-unreachable")],
+        ),
+        (
+            Table::Filter,
+            "LIBVIRT_FWO",
+            vec![format!("-s {subnet} -i {bridge} -j ACCEPT"), format!("-i {bridge} -j REJECT --reject-with icmp-port-unreachable")],
+        ),
+        (
+            Table::Nat,
+            "LIBVIRT_PRT",
+            vec![format!("-s {subnet} -d 224.0.0.0/24 -j RETURN"), format!("-s {subnet} ! -d {subnet} -j MASQUERADE")],
+        ),
         (Table::Mangle, "LIBVIRT_PRT", vec![format!("-o {bridge} -p udp -m udp --dport 68 -j CHECKSUM --checksum-fill")]),
     ];
     let keys = [Key::Bridge(DeviceName::new(&bridge).expect("a device name")), Key::Subnet(subnet.parse().expect("a subnet"))];
@@ -128,7 +153,10 @@ fn objects() -> impl Strategy<Value = BTreeMap<Object, ObjectRules>> {
             let rules = guest?.rules(device);
             Some((Object::Interface(DeviceName::new(device)?), rules))
         });
-        let networks = networks.into_iter().enumerate().filter_map(|(number, chosen)| Some((Object::Network(format!("net{number}")), network(number, &chosen?))));
+        let networks = networks
+            .into_iter()
+            .enumerate()
+            .filter_map(|(number, chosen)| Some((Object::Network(format!("net{number}")), network(number, &chosen?))));
         guests.chain(networks).collect()
     })
 }
@@ -160,7 +188,9 @@ fn tamper(tables: &mut Observed, tampering: &[Tampering]) {
             .iter_mut()
             .filter_map(|(family, read)| if let Observation::Read(tables) = read { Some((*family, tables)) } else { None })
             .flat_map(|(family, tables)| tables.iter_mut().map(move |(table, rules)| (family, *table, rules)))
-            .flat_map(|(family, table, rules)| rules.chains.iter_mut().map(move |(name, chain)| (family, table, name.clone(), &mut chain.rules)))
+            .flat_map(|(family, table, rules)| {
+                rules.chains.iter_mut().map(move |(name, chain)| (family, table, name.clone(), &mut chain.rules))
+            })
             .collect();
         if chains.is_empty() {
             return;
@@ -211,7 +241,10 @@ fn foreign_rules(observed: &Observed) -> BTreeMap<(Family, Table, ChainName), Ve
 
 /// Every chain of a rule set.
 pub fn chains(observed: &Observed) -> impl Iterator<Item = (Family, Table, &ChainName, &Vec<LiveRule>)> {
-    let read = observed.families.iter().filter_map(|(family, read)| if let Observation::Read(tables) = read { Some((*family, tables)) } else { None });
+    let read = observed
+        .families
+        .iter()
+        .filter_map(|(family, read)| if let Observation::Read(tables) = read { Some((*family, tables)) } else { None });
     let tables = read.flat_map(|(family, tables)| tables.iter().map(move |(table, rules)| (family, *table, rules)));
     tables.flat_map(|(family, table, rules)| rules.chains.iter().map(move |(name, chain)| (family, table, name, &chain.rules)))
 }
@@ -245,7 +278,8 @@ pub fn world() -> impl Strategy<Value = World> {
         let before = Desired { objects: old.clone(), ..Desired::default() };
         let mut live = after(&plan::plan(&before, &empty()).expect("all families can be read"), &empty());
         tamper(&mut live, &tampering);
-        let scope = if exclusive && !tampering.iter().any(|one| matches!(one, Tampering::Foreign(..))) { Scope::Exclusive } else { Scope::Shared };
+        let scope =
+            if exclusive && !tampering.iter().any(|one| matches!(one, Tampering::Foreign(..))) { Scope::Exclusive } else { Scope::Shared };
         World { live, desired: Desired { objects: new.unwrap_or(old), recorded, hooks, scope, ..Desired::default() } }
     })
 }

@@ -30,7 +30,9 @@ async fn commit(system: &System, family: Family, text: String) {
 
 /// Empties the kernel and brings it to the world's old state.
 async fn enter(system: &System, world: &World) {
-    for (family, tool) in [(Family::Ipv4, &system.tools().ipv4), (Family::Ipv6, &system.tools().ipv6), (Family::Bridge, &system.tools().bridge)] {
+    for (family, tool) in
+        [(Family::Ipv4, &system.tools().ipv4), (Family::Ipv6, &system.tools().ipv6), (Family::Bridge, &system.tools().bridge)]
+    {
         let tool = &tool.as_ref().expect("the tests need all three tools").command;
         let tables: &[&str] = if family == Family::Bridge { &["nat"] } else { &["filter", "nat", "mangle"] };
         for table in tables {

@@ -113,7 +113,9 @@ impl Kernel for Fake {
     async fn observe(&self, families: &[Family]) -> Observed {
         let state = self.state();
         let observe = |family: Family| {
-            let read = || save::parse(family, &state.save(family)).map_or_else(|fault| Observation::Unreadable(fault.to_string()), Observation::Read);
+            let read = || {
+                save::parse(family, &state.save(family)).map_or_else(|fault| Observation::Unreadable(fault.to_string()), Observation::Read)
+            };
             (family, state.mute.get(&family).cloned().unwrap_or_else(read))
         };
         Observed { families: families.iter().map(|family| observe(*family)).collect() }
