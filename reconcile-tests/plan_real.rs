@@ -4,24 +4,15 @@ use bridgeward::backend::Kernel;
 use bridgeward::backend::probe::{Commands, probe};
 use bridgeward::backend::system::System;
 use bridgeward::plan::{self, script};
-use bridgeward::ruleset::{Family, LiveRule, Observation, Observed, Table};
+use bridgeward::ruleset::{Family, Observation};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
 use crate::namespace::in_new_namespace;
-use crate::plan_laws::{World, after, chains, save_text, world};
+use crate::plan_laws::{World, after, occupied, save_text, world};
 
 /// Enough worlds for every kind of edit to meet every other in one chain; each costs some twelve runs of the tools.
 const WORLDS: usize = 25;
-
-/// Rules by chain; empty chains of the tools' own making left out.
-type Rules = Vec<(Family, Table, String, Vec<LiveRule>)>;
-
-fn rules(observed: &Observed) -> Rules {
-    let built_in = |name: &str| name.chars().all(|letter| letter.is_ascii_uppercase());
-    let chains = chains(observed).filter(|(_, _, name, rules)| !built_in(name.as_str()) || !rules.is_empty());
-    chains.map(|(family, table, name, rules)| (family, table, name.to_string(), rules.clone())).collect()
-}
 
 async fn commit(system: &System, family: Family, text: String) {
     let lines = script::Script { text, origins: Vec::new() };
@@ -30,10 +21,8 @@ async fn commit(system: &System, family: Family, text: String) {
 
 /// Empties the kernel and brings it to the world's old state.
 async fn enter(system: &System, world: &World) {
-    for (family, tool) in
-        [(Family::Ipv4, &system.tools().ipv4), (Family::Ipv6, &system.tools().ipv6), (Family::Bridge, &system.tools().bridge)]
-    {
-        let tool = &tool.as_ref().expect("the tests need all three tools").command;
+    for family in Family::ALL {
+        let tool = &system.tools().of(family).expect("the tests need all three tools").command;
         let tables: &[&str] = if family == Family::Bridge { &["nat"] } else { &["filter", "nat", "mangle"] };
         for table in tables {
             crate::namespace::sh(&format!("{tool} -t {table} -F; {tool} -t {table} -X"));
@@ -50,13 +39,13 @@ async fn commit_lands(commands: Commands) {
         let world = world().new_tree(&mut runner).expect("a world can be made").current();
         enter(&system, &world).await;
         let live = system.observe(&Family::ALL).await;
-        assert_eq!(rules(&live), rules(&world.live), "the world is not what it was meant to be");
+        assert_eq!(occupied(&live), occupied(&world.live), "the world is not what it was meant to be");
         let plan = plan::plan(&world.desired, &live).expect("all families can be read");
         for (family, tables) in plan.phases.iter().flat_map(|phase| &phase.families) {
             commit(&system, *family, script::script(*family, tables).text).await;
         }
         let end = system.observe(&Family::ALL).await;
-        assert_eq!(rules(&end), rules(&after(&plan, &live)), "{plan:#?}");
+        assert_eq!(occupied(&end), occupied(&after(&plan, &live)), "{plan:#?}");
         assert!(plan::plan(&world.desired, &end).expect("all families can be read").is_empty());
     }
 }

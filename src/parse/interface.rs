@@ -72,6 +72,7 @@ fn inner<'a>(status: &'a Element<'a>, name: &str, parsed: &mut Parsed) -> Option
     found
 }
 
+/// Reads the interfaces of a domain, each on its own.
 fn parse_domain(domain: &Element<'_>, document: Document, quirks: Quirks, parsed: &mut Parsed) {
     let mut report = Report::new(quirks, &mut parsed.diagnostics);
     let start = report.mark();
@@ -89,6 +90,7 @@ fn parse_domain(domain: &Element<'_>, document: Document, quirks: Quirks, parsed
     }
 }
 
+/// Every `<interface>` under `<devices>`.
 fn domain_interfaces<'a>(domain: &'a Element<'a>) -> impl Iterator<Item = &'a Element<'a>> {
     domain.elements().filter(|element| element.name == "devices").flat_map(Element::elements).filter(|element| element.name == "interface")
 }
@@ -170,6 +172,7 @@ const UNRELATED: [&str; 25] = [
     "vlan",
 ];
 
+/// Reads an `<interface>` of any of the documents.
 fn read_interface(element: &Element<'_>, document: Document, owner: &Owner, report: &mut Report<'_>) -> Interface {
     let mut visit = Visit::new(element);
     visit.ignore(&["type", "managed", "trustGuestRxFilters"], &UNRELATED);
@@ -179,6 +182,7 @@ fn read_interface(element: &Element<'_>, document: Document, owner: &Owner, repo
     let filter = reference.and_then(|reference| read_filter(element, reference, report));
     let addresses = visit.children("ip").filter_map(|ip| read_address(ip, report)).collect();
     visit.finish(report.diagnostics());
+    // Only a filter needs the address; a present but faulty `<mac>` has been told of already.
     if filter.is_some() && element.child("mac").is_none() {
         report.add(missing_mac(element));
     }
@@ -243,12 +247,14 @@ fn untyped(interface: &Element<'_>, report: &mut Report<'_>) -> Filtering {
     }
 }
 
+/// A type that no libvirt has: whether a filter would apply cannot be told, so nothing is done.
 fn unknown_type(kind: &Attribute<'_>) -> Diagnostic {
     let message = format!("unknown interface type `{}`", kind.value);
     let fault = Diagnostic::error("unknown-interface-type", message, kind.value_span, "expected `bridge`, `network` or `ethernet`");
     with_suggestion(fault, &kind.value, TYPES.iter().map(|&(name, _)| name))
 }
 
+/// Reads `<target>`; an empty `dev` is none, and the interface is then found by its MAC.
 fn read_target(target: &Element<'_>, report: &mut Report<'_>) -> Option<Spanned<DeviceName>> {
     let mut visit = Visit::new(target);
     visit.ignore(&["managed"], &[]);
@@ -270,6 +276,7 @@ fn read_unicast_mac(element: &Element<'_>, report: &mut Report<'_>) -> Option<Sp
     Some(mac)
 }
 
+/// Reads `<mac>`, group addresses included.
 fn read_mac_element(element: &Element<'_>, report: &mut Report<'_>) -> Option<Spanned<Mac>> {
     let mut visit = Visit::new(element);
     visit.ignore(&["type", "check", "currentAddress"], &[]);
@@ -278,6 +285,7 @@ fn read_mac_element(element: &Element<'_>, report: &mut Report<'_>) -> Option<Sp
     read_mac(address?, report.diagnostics())
 }
 
+/// Rules that name `$MAC` cannot be made without it, and the interface cannot be found.
 fn missing_mac(element: &Element<'_>) -> Diagnostic {
     let message = "an interface with a filter has no MAC address";
     Diagnostic::error("interface-without-mac", message, element.name_span, "expected a `<mac address='..'/>` inside")
@@ -290,6 +298,7 @@ fn read_network(interface: &Element<'_>) -> Option<Spanned<Arc<str>>> {
     Some(Spanned::new(network.value.as_ref().into(), network.value_span))
 }
 
+/// Reads `<ip>`; what the address is good for, the quirks decide later.
 fn read_address(element: &Element<'_>, report: &mut Report<'_>) -> Option<Spanned<IpAddr>> {
     let mut visit = Visit::new(element);
     visit.ignore(&["prefix", "peer"], &[]);

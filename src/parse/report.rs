@@ -42,6 +42,11 @@ impl<'d> Report<'d> {
         self.diagnostics.push(diagnostic);
     }
 
+    /// How many diagnostics the file has, for [`with_suggestion_after`](super::visit::with_suggestion_after).
+    pub(crate) fn told(&self) -> usize {
+        self.diagnostics.len()
+    }
+
     /// The list itself, for [`Visit::finish`](super::visit::Visit::finish).
     pub(crate) fn diagnostics(&mut self) -> &mut Vec<Diagnostic> {
         self.diagnostics

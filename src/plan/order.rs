@@ -24,8 +24,8 @@ use super::{Change, Desired, Edit, Phase, Remark, TableEdits, edit};
 use crate::addr::DeviceName;
 use crate::compile::Key;
 use crate::model::Object;
-use crate::ruleset::chain_name::{self, GuestChain, Side, bridge_root};
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
+use crate::ruleset::chain_name::{self, GuestChain, Side, bridge_root};
 use crate::ruleset::{ChainName, Family, LiveRule, Policy, Table, TableRules};
 
 /// Everything that the order follows from.

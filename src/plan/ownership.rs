@@ -10,8 +10,8 @@ use super::{Desired, Scope};
 use crate::addr::DeviceName;
 use crate::compile::Key;
 use crate::model::Object;
-use crate::ruleset::chain_name::{self, GuestChain, Side, Stage, bridge_root};
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Invertible, IpMatch, IpRule, IpTarget, Rule};
+use crate::ruleset::chain_name::{self, GuestChain, Side, Stage, bridge_root};
 use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Observation, Observed, Table};
 
 /// The chain that closes a guest while its edits in two families are half in (see [`super::order`]); `-j DROP` alone.
@@ -216,8 +216,7 @@ impl<'a> Claims<'a> {
     /// Picks among the readings of a name. One is credible when we know the device or it has a root chain; one that is not ours wins, since deleting is final.
     fn reading(&self, mut readings: Vec<(DeviceName, Stage)>, live: &HashSet<&ChainName>) -> Option<(DeviceName, Stage)> {
         if readings.len() > 1 {
-            let rooted =
-                |device: &DeviceName| [Side::FromGuest, Side::ToGuest].iter().any(|side| live.contains(&bridge_root(*side, device)));
+            let rooted = |device: &DeviceName| [Side::FromGuest, Side::ToGuest].iter().any(|side| live.contains(&bridge_root(*side, device)));
             readings.retain(|(device, _)| self.guest(device) != Owner::Foreign || rooted(device));
             readings.sort_by_key(|(device, _)| matches!(self.guest(device), Owner::Ours(_)));
         }

@@ -1,10 +1,11 @@
 //! The text of a variable to the typed value of an attribute.
 //!
 //! libvirt pastes a variable's text into the command of the tool, so what it means is what the tool reads at that place, not what
-//! the XML would mean if it stood there: `10` after `-p` of ebtables is 0x10. [`read`] follows the tools (iptables, ip6tables
+//! the XML would mean if it stood there: `800` after `-p` of ebtables is 0x800. [`read`] follows the tools (iptables, ip6tables
 //! and ebtables 1.8.9, tried one option at a time), and refuses what they refuse. In `fixed` quirks it also refuses what a
 //! literal of the same attribute could not mean, and what the two would read differently. Names that the tools look
 //! up in the system's databases (hosts, services, most protocols) are refused in both: the same files must mean the same rules on every host.
+//! So are numbers that a tool would cut to fit, but for `--vlan-encap`, where libvirt's own literals depend on it (row 8 of nwfilter.md section 8).
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -61,10 +62,13 @@ const IP_PROTOCOLS: [(&str, u32); 9] =
 /// When the tool would refuse the text, or `fixed` quirks do.
 pub(super) fn read(text: &str, rule: &Rule, spec: &AttributeSpec, quirks: Quirks) -> Result<Option<Literal>, Refusal> {
     let value = match spec.kind {
-        // Variables that do not work (nwfilter.md 4.2); the parser lets them pass in libvirt quirks only.
+        // Where variables do not work (nwfilter.md 4.2), libvirt acts as if nothing had been written, and `fixed` never lets a rule widen.
+        ValueKind::Comment => return Err(Refusal::new("expected no variable here")),
+        ValueKind::States | ValueKind::Flag | ValueKind::TcpFlags if quirks == Quirks::Fixed => {
+            return Err(Refusal::new("expected no variable here"));
+        }
         ValueKind::States | ValueKind::Flag => return Ok(None),
         ValueKind::TcpFlags => Literal::TcpFlags(0, 0),
-        ValueKind::Comment => return Err(Refusal::new("expected no variable in a comment")),
         ValueKind::Number { .. } if is_port(spec.name) => port(text, rule, spec.name, quirks)?,
         ValueKind::Number { .. } | ValueKind::Decimal | ValueKind::EtherType { .. } | ValueKind::ArpOpcode | ValueKind::IpProtocol => {
             Literal::Number(word(text, spec, quirks).map_or_else(|| number(text, rule.protocol, spec, quirks), Ok)?)

@@ -137,8 +137,10 @@ impl Refusal {
     }
 }
 
+/// The code for a text that is no number; kinds that know words replace it.
 const INVALID_NUMBER: &str = "invalid-number";
 
+/// A value that was written as it should be.
 fn exact(value: Literal) -> Reading<Literal> {
     Reading { value, laxity: None }
 }
@@ -154,10 +156,12 @@ fn read_any_number(text: &str) -> Option<Reading<u32>> {
     Some(Reading { value: number.value, laxity })
 }
 
+/// The doubt about a minus sign.
 fn negative(number: Unsigned) -> Option<Laxity> {
     (number.sign == Sign::Negative).then_some(Laxity::NegativeNumber(number.value))
 }
 
+/// Reads a number of either notation within bounds.
 fn read_number(text: &str, min: u32, max: u32) -> Result<Reading<Literal>, Refusal> {
     let expected = format!("expected a number from {min} to {max}, decimal or with `0x`");
     let Some(reading) = read_any_number(text) else {
@@ -169,6 +173,7 @@ fn read_number(text: &str, min: u32, max: u32) -> Result<Reading<Literal>, Refus
     Ok(reading.map(Literal::Number))
 }
 
+/// Reads `connlimit-above`, the one number without a hexadecimal notation.
 fn read_decimal(text: &str) -> Result<Reading<Literal>, Refusal> {
     let expected = "expected a decimal number from 0 to 65535";
     match unsigned(text, 10) {
@@ -178,6 +183,7 @@ fn read_decimal(text: &str) -> Result<Reading<Literal>, Refusal> {
     }
 }
 
+/// Reads an Ethernet type: a word, or a number from `min`.
 fn read_ethernet_type(text: &str, min: u32) -> Result<Reading<Literal>, Refusal> {
     if let Some(known) = words::ethernet_type(text) {
         return Ok(exact(Literal::Number(known)));
@@ -191,6 +197,7 @@ fn read_ethernet_type(text: &str, min: u32) -> Result<Reading<Literal>, Refusal>
     })
 }
 
+/// Reads a mask; its bits are ones, then zeros, wherever in a byte they change.
 fn read_mac_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
     let refusal = || Refusal::new("invalid-mac-mask", "expected a mask in the form of an Ethernet address, ones before zeros");
     let reading = read_mac(text).map_err(|_| refusal())?;
@@ -202,6 +209,7 @@ fn read_mac_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
     Ok(reading.map(Literal::Mac))
 }
 
+/// Reads a dotted quad, or with a doubt whatever else the classic parser takes.
 fn read_ipv4(text: &str) -> Option<Reading<Ipv4Addr>> {
     if let Ok(value) = text.parse() {
         return Some(Reading { value, laxity: None });
@@ -209,6 +217,7 @@ fn read_ipv4(text: &str) -> Option<Reading<Ipv4Addr>> {
     parse_classic_ipv4(text).map(|value| Reading { value, laxity: Some(Laxity::ClassicIpv4(value)) })
 }
 
+/// Reads a mask: what is no number up to 32 is tried as an address.
 fn read_ipv4_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
     if let Some(reading) = read_prefix(text, 32) {
         return Ok(reading);
@@ -218,6 +227,7 @@ fn read_ipv4_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
         .ok_or_else(|| Refusal::new("invalid-ipv4-mask", "expected 0 to 32, or a dotted mask with its ones before its zeros"))
 }
 
+/// Reads an address. libvirt takes a scope too, if the host has such a device; no tool can match it.
 fn read_ipv6(text: &str) -> Result<Reading<Literal>, Refusal> {
     let address: Ipv6Addr = text.parse().map_err(|_| {
         Refusal::new("invalid-ipv6-address", "expected a numeric IPv6 address")
@@ -226,6 +236,7 @@ fn read_ipv6(text: &str) -> Result<Reading<Literal>, Refusal> {
     Ok(exact(Literal::Ipv6(address)))
 }
 
+/// Reads a mask: what is no number up to 128 is tried as an address.
 fn read_ipv6_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
     if let Some(reading) = read_prefix(text, 128) {
         return Ok(reading);
@@ -242,6 +253,7 @@ fn read_prefix(text: &str, max: u8) -> Option<Reading<Literal>> {
     Some(Reading { value: Literal::Prefix(prefix), laxity: negative(number) })
 }
 
+/// Reads `gratuitous`; libvirt takes every word for something.
 fn read_flag(text: &str) -> Reading<Literal> {
     match text {
         "true" | "1" | "yes" => exact(Literal::Flag(true)),
@@ -250,6 +262,7 @@ fn read_flag(text: &str) -> Reading<Literal> {
     }
 }
 
+/// Reads the name of a set; a leading `-` is fine, since iptables takes the word after `--match-set` for the name.
 fn read_set_name(text: &str) -> Result<Reading<Literal>, Refusal> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-+ ".contains(&byte);
     // libvirt takes the empty name too, but there is no such set and iptables refuses the rule.
@@ -260,6 +273,7 @@ fn read_set_name(text: &str) -> Result<Reading<Literal>, Refusal> {
     Ok(Reading { value: Literal::Text(text.into()), laxity })
 }
 
+/// Reads directions; unlike other lists, this one has commas only and no empty places.
 fn read_set_directions(text: &str) -> Result<Reading<Literal>, Refusal> {
     let direction = |word: &str| match word {
         _ if word.eq_ignore_ascii_case("src") => Some(SetDirection::Source),
@@ -276,6 +290,7 @@ fn read_set_directions(text: &str) -> Result<Reading<Literal>, Refusal> {
 /// The bytes that the kernel keeps of a comment; libvirt passes on 256, of which iptables cuts the last.
 const COMMENT_BYTES: usize = 255;
 
+/// Reads a comment, cut to what the kernel keeps (row 30 of section 8).
 fn read_comment(text: &str) -> Result<Reading<Literal>, Refusal> {
     if text.chars().any(char::is_control) {
         // One rule is one line of restore input; a line end in a comment would begin another rule.

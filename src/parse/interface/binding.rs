@@ -40,6 +40,7 @@ pub(super) fn read_binding(element: &Element<'_>, document: Document, report: &m
     })
 }
 
+/// Reads `<owner>`: no rule depends on it, but it tells a guest's binding from a stranger's.
 fn read_owner(element: &Element<'_>, report: &mut Report<'_>) -> Option<(Arc<str>, Uuid)> {
     let mut visit = Visit::new(element);
     let name = needed(&mut visit, "name", report).and_then(|name| filled(name, name_in(name), report));
@@ -48,6 +49,7 @@ fn read_owner(element: &Element<'_>, report: &mut Report<'_>) -> Option<(Arc<str
     Some((name?, uuid?))
 }
 
+/// Reads the owner's UUID, which must not be empty here.
 fn read_owner_uuid(element: &Element<'_>, report: &mut Report<'_>) -> Option<Uuid> {
     if element.text().value.is_empty() {
         return filled(element, None, report);
@@ -55,6 +57,7 @@ fn read_owner_uuid(element: &Element<'_>, report: &mut Report<'_>) -> Option<Uui
     read_uuid(element, report).map(|uuid| uuid.value)
 }
 
+/// Reads `<portdev>`.
 fn read_port(element: &Element<'_>, report: &mut Report<'_>) -> Option<Spanned<DeviceName>> {
     let mut visit = Visit::new(element);
     let name = require(visit.attribute("name"), "name", element, report.diagnostics());
@@ -67,7 +70,7 @@ fn needed<'a>(visit: &mut Visit<'a>, name: &'static str, report: &mut Report<'_>
     let child = visit.child(name);
     if child.is_none() {
         let parent = visit.element();
-        let message = format!("`<{}>` of a binding has no `<{name}>`", parent.name);
+        let message = format!("`<{}>` has no `<{name}>`, which a binding needs", parent.name);
         report.add(Diagnostic::error("incomplete-binding", message, parent.name_span, format!("expected a `<{name}>` inside")));
     }
     child

@@ -2,6 +2,7 @@
 //!
 //! Reference: networks.md section 1, and 2.2 to 2.4.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::read_flag;
@@ -61,7 +62,7 @@ pub(super) fn read_forward(element: Option<&Element<'_>>, quirks: Quirks, diagno
     let Some(element) = element else { return Some((Mode::Isolated, Forward::Isolated)) };
     let mut visit = Visit::new(element);
     let mode = read_mode(&mut visit, diagnostics);
-    read_flag(visit.attribute("managed"), diagnostics);
+    visit.ignore(&["managed"], &[]);
     read_driver(&mut visit, diagnostics);
     let device = read_device_list(&mut visit, mode, diagnostics);
     let nat = read_nat_element(&mut visit, mode, quirks, diagnostics);
@@ -91,7 +92,7 @@ fn read_driver(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("driver") else { return };
     let mut driver = Visit::new(element);
     driver.ignore(&["model"], &[]);
-    if let Some(name) = driver.attribute("name") {
+    if let Some(name) = driver.filled_attribute("name") {
         read_keyword(name, &[("kvm", ()), ("vfio", ())], diagnostics);
     }
     driver.finish(diagnostics);
@@ -114,20 +115,25 @@ fn read_device_list(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut
     own.or_else(|| listed.into_iter().next())
 }
 
+/// One `<interface>`; an empty `dev` is no device, a missing one a fault.
 fn read_interface(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
     let mut visit = Visit::new(element);
     visit.ignore(&["connections"], &[]);
-    let dev = visit.filled_attribute("dev");
+    let dev = visit.attribute("dev");
     visit.finish(diagnostics);
-    read_device(require(dev, "dev", element, diagnostics)?, diagnostics)
+    let dev = require(dev, "dev", element, diagnostics)?;
+    if dev.value.is_empty() { None } else { read_device(dev, diagnostics) }
 }
 
 fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnostic>) {
-    for (at, device) in listed.iter().enumerate() {
-        if let Some(first) = listed[..at].iter().find(|earlier| earlier.value == device.value) {
+    let mut known = BTreeMap::new();
+    for device in listed {
+        if let Some(first) = known.get(&device.value) {
             let message = format!("device `{}` is listed twice", device.value);
             let fault = Diagnostic::error("repeated-forward-device", message, device.span, "expected another device");
-            diagnostics.push(fault.also(first.span, "the first time"));
+            diagnostics.push(fault.also(*first, "the first time"));
+        } else {
+            known.insert(&device.value, device.span);
         }
     }
 }

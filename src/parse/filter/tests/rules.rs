@@ -1,6 +1,7 @@
 //! Rules: what they do, which protocol they are about, how repeated elements merge.
 
 use super::*;
+use crate::model::filter::AttributeName as A;
 use crate::model::filter::{Action, Direction, Literal, Protocol, States};
 
 fn rule_with(attributes: &str, inside: &str) -> String {
@@ -103,7 +104,6 @@ fn repeated_elements_merge_and_the_later_value_wins() {
     for quirks in BOTH {
         let parsed = expect(&xml, quirks, &[]);
         let found: Vec<_> = only_rule(&parsed).attributes.iter().map(|attribute| (attribute.name, attribute.negated)).collect();
-        use AttributeName as A;
         assert_eq!(found, [(A::SrcIpAddr, false), (A::Dscp, true), (A::DstPortStart, false)]);
         let address = Literal::Ipv4("10.0.0.2".parse().expect("an address"));
         assert_eq!(value(only_rule(&parsed), A::SrcIpAddr), Some(&Value::Literal(address)));
@@ -121,7 +121,6 @@ fn states_of_repeated_elements_add_up() {
 fn attributes_of_one_element_stand_in_the_order_of_the_table() {
     let parsed = expect(&around("<tcp comment='c' dstportstart='1' srcipaddr='$A'/><tcp srcmacaddr='$M'/>"), Quirks::Fixed, &[]);
     let names: Vec<_> = only_rule(&parsed).attributes.iter().map(|attribute| attribute.name).collect();
-    use AttributeName as A;
     assert_eq!(names, [A::SrcIpAddr, A::DstPortStart, A::Comment, A::SrcMacAddr]);
 }
 
