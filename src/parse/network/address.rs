@@ -2,6 +2,7 @@
 //!
 //! Reference: networks.md 2.2 to 2.4.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -17,15 +18,15 @@ use crate::source::{Span, Spanned};
 
 /// Reads every `<ip>` of a network, in order, and compares them with each other.
 pub(super) fn read_addresses(elements: &[&Element<'_>], quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Vec<NetworkAddress> {
-    let mut placed: Vec<Spanned<NetworkAddress>> = Vec::new();
+    let (mut addresses, mut known) = (Vec::new(), BTreeMap::new());
     for element in elements {
         if let Some(address) = read_address(element, quirks, diagnostics) {
-            diagnostics.extend(judge_repeat(&placed, &address));
-            placed.push(address);
+            diagnostics.extend(judge_repeat(&mut known, &address));
+            addresses.push(address.value);
         }
     }
     judge_dhcp_places(elements, diagnostics);
-    placed.into_iter().map(|address| address.value).collect()
+    addresses
 }
 
 /// One `<ip>`, at the place of its `address`.
@@ -209,15 +210,16 @@ fn judge_local_pointer(net: IpNet, attribute: Option<&Attribute<'_>>, diagnostic
 }
 
 /// The kernel takes an IPv4 address again only with another prefix, an IPv6 address never (6.18).
-fn judge_repeat(earlier: &[Spanned<NetworkAddress>], again: &Spanned<NetworkAddress>) -> Option<Diagnostic> {
+fn judge_repeat(known: &mut BTreeMap<IpNet, Span>, again: &Spanned<NetworkAddress>) -> Option<Diagnostic> {
     let address = again.value.address;
-    let first = earlier.iter().find(|first| match address {
-        IpNet::V4(_) => first.value.address == address,
-        IpNet::V6(_) => first.value.address.addr() == address.addr(),
-    })?;
+    let key = if address.addr().is_ipv4() { address } else { IpNet::from(address.addr()) };
+    let Some(&first) = known.get(&key) else {
+        known.insert(key, again.span);
+        return None;
+    };
     let message = format!("address `{}` is given twice", address.addr());
     let fault = Diagnostic::error("repeated-address", message, again.span, "expected another address");
-    Some(fault.also(first.span, "the first time"))
+    Some(fault.also(first, "the first time"))
 }
 
 /// DHCP is served on one address of each family at most.

@@ -2,6 +2,7 @@
 //!
 //! Reference: networks.md section 1, and 2.2 to 2.4.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::read_flag;
@@ -125,11 +126,14 @@ fn read_interface(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> O
 }
 
 fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnostic>) {
-    for (at, device) in listed.iter().enumerate() {
-        if let Some(first) = listed[..at].iter().find(|earlier| earlier.value == device.value) {
+    let mut known = BTreeMap::new();
+    for device in listed {
+        if let Some(first) = known.get(&device.value) {
             let message = format!("device `{}` is listed twice", device.value);
             let fault = Diagnostic::error("repeated-forward-device", message, device.span, "expected another device");
-            diagnostics.push(fault.also(first.span, "the first time"));
+            diagnostics.push(fault.also(*first, "the first time"));
+        } else {
+            known.insert(&device.value, device.span);
         }
     }
 }

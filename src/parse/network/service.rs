@@ -3,6 +3,7 @@
 //! They are checked as libvirt checks them, so that a network which libvirt would refuse is not half accepted here, and
 //! then dropped. Reference: networks.md 2.2 and 2.4.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -33,8 +34,9 @@ pub(super) fn read_services(
     read_mtu(visit, mode, diagnostics);
     read_domain(visit, mode, diagnostics);
     read_dns(visit, mode, diagnostics);
+    let subnets = addresses.iter().map(|address| address.address.trunc()).collect();
     for route in visit.children("route") {
-        read_route(route, addresses, quirks, diagnostics);
+        read_route(route, &subnets, quirks, diagnostics);
     }
     read_port_groups(visit, diagnostics);
     judge_vlan(visit.children("vlan").next(), mode, quirks, diagnostics);
@@ -144,7 +146,7 @@ fn read_forwarder(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) {
     visit.finish(diagnostics);
 }
 
-fn read_route(element: &Element<'_>, addresses: &[NetworkAddress], quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
+fn read_route(element: &Element<'_>, subnets: &BTreeSet<IpNet>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
     let mut visit = Visit::new(element);
     let family = read_family(&mut visit, diagnostics);
     let target = read_own_address(&mut visit, "address", family, quirks, diagnostics);
@@ -158,7 +160,7 @@ fn read_route(element: &Element<'_>, addresses: &[NetworkAddress], quirks: Quirk
         judge_route_target(&target, mask, diagnostics);
     }
     if let Some(gateway) = gateway {
-        judge_gateway(&gateway, addresses, diagnostics);
+        judge_gateway(&gateway, subnets, diagnostics);
     }
 }
 
@@ -181,8 +183,11 @@ fn judge_route_target(target: &Spanned<IpAddr>, mask: Mask, diagnostics: &mut Ve
     }
 }
 
-fn judge_gateway(gateway: &Spanned<IpAddr>, addresses: &[NetworkAddress], diagnostics: &mut Vec<Diagnostic>) {
-    if !addresses.iter().any(|address| address.address.contains(&gateway.value)) {
+fn judge_gateway(gateway: &Spanned<IpAddr>, subnets: &BTreeSet<IpNet>, diagnostics: &mut Vec<Diagnostic>) {
+    // Asking for each prefix keeps a file with very many routes and addresses cheap.
+    let own = IpNet::from(gateway.value);
+    let on_link = (0..=own.max_prefix_len()).any(|ones| IpNet::new(gateway.value, ones).is_ok_and(|net| subnets.contains(&net.trunc())));
+    if !on_link {
         let message = format!("gateway `{}` is on no subnet of this network", gateway.value);
         diagnostics.push(Diagnostic::error("route-gateway-unreachable", message, gateway.span, "expected an address in one of its `<ip>`"));
     }
@@ -200,11 +205,14 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
         read_flag(group.attribute("trustGuestRxFilters"), diagnostics);
         group.finish(diagnostics);
     }
-    for (at, name) in named.iter().enumerate() {
-        if let Some(first) = named[..at].iter().find(|earlier| earlier.value == name.value) {
+    let mut known = BTreeMap::new();
+    for name in named {
+        if let Some(first) = known.get(&name.value) {
             let message = format!("port group `{}` is defined twice", name.value);
             let fault = Diagnostic::error("repeated-port-group", message, name.value_span, "expected another name");
-            diagnostics.push(fault.also(first.value_span, "the first one"));
+            diagnostics.push(fault.also(*first, "the first one"));
+        } else {
+            known.insert(&name.value, name.value_span);
         }
     }
     if let [first, second, ..] = defaults[..] {

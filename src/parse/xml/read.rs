@@ -10,7 +10,7 @@ use quick_xml::errors::{IllFormedError, SyntaxError};
 use quick_xml::events::Event;
 
 use super::character::{is_blank, is_name, normalize_lines};
-use super::tag::{Page, forbidden_character, read_attributes, read_reference};
+use super::tag::{MAX_FAULTS, Page, forbidden_character, read_attributes, read_reference};
 use super::{Attribute, Document, Element, Node, Text};
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Span};
@@ -75,6 +75,7 @@ impl<'a> Tree<'a> {
             let start = base + position(reader.buffer_position());
             let event = reader.read_event().map_err(|error| self.syntax(base + position(reader.error_position()), &error))?;
             let end = base + position(reader.buffer_position());
+            self.judge_number_of_faults(start)?;
             match event {
                 Event::Eof => return self.finish(),
                 Event::Decl(_) => self.declaration(start, end, base)?,
@@ -89,6 +90,14 @@ impl<'a> Tree<'a> {
                 Event::GeneralRef(_) => self.reference(start, end)?,
             }
         }
+    }
+
+    /// Ends the reading of what is hardly XML: each fault costs some hundred bytes.
+    fn judge_number_of_faults(&self, at: usize) -> Step {
+        if self.faults.len() < MAX_FAULTS {
+            return Ok(());
+        }
+        Err(Diagnostic::error("xml-too-many-faults", "too many faults; the rest is not read", self.page.character(at), "up to here"))
     }
 
     fn finish(&mut self) -> Step {
@@ -190,7 +199,7 @@ impl<'a> Tree<'a> {
             let fault = Diagnostic::error("xml-cdata-end-in-text", "`]]>` in text", span, "not allowed here").help("write `]]&gt;`");
             self.faults.push(fault);
         }
-        for (at, _) in raw.match_indices('&') {
+        for (at, _) in raw.match_indices('&').take(MAX_FAULTS) {
             self.faults.extend(read_reference(self.page, start + at, "&").err());
         }
         self.append(normalize_lines(raw), start, end);

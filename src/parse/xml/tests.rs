@@ -68,6 +68,10 @@ fn sizes_are_bounded() {
     assert_eq!(codes(&format!("{}{}", "<a>".repeat(256), "</a>".repeat(256))), [""; 0]);
     assert_eq!(codes(&format!("{}{}", "<a>".repeat(257), "</a>".repeat(257))), ["xml-too-deep"]);
     assert_eq!(codes(&"<a>".repeat(2_000_000)), ["xml-too-deep"]);
+    for flood in ["&", "&x;", "<b c='&x;'/>"] {
+        let codes = codes(&format!("<a>{}</a>", flood.repeat(100_000)));
+        assert!(codes.len() <= 202 && codes.contains(&"xml-too-many-faults"), "{flood}: {}", codes.len());
+    }
 }
 
 #[test]
