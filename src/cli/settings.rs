@@ -10,12 +10,12 @@ use crate::backend::system::System;
 use crate::backend::{links, namespace};
 use crate::config::{self, Config};
 use crate::diagnostic::{self, Severity};
-use crate::load;
+use crate::load::{self, Loaded};
 use crate::model::Quirks;
 use crate::output::Output;
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
-use crate::reconcile::compute::{self, Computed, Reading};
+use crate::reconcile::compute::{self, Computed, Documents, Reading};
 use crate::resolve::Link;
 use crate::source::Sources;
 use crate::store::Store;
@@ -74,8 +74,23 @@ impl Settings {
     /// # Errors
     /// When a path is missing or unreadable: that is never taken for an empty state.
     pub async fn compute(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
-        let loaded = load::load(paths).context("the state cannot be read; create the directory, or name another one with --state")?;
-        Ok(compute::compute(&loaded, &self.links().await, self.reading()))
+        Ok(compute::compute(&load(paths)?, &self.links().await, self.reading()))
+    }
+
+    /// Like [`Settings::compute`], with remarks on what is hardly meant.
+    ///
+    /// # Errors
+    /// As [`Settings::compute`].
+    pub async fn check(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
+        Ok(compute::check(&load(paths)?, &self.links().await, self.reading()))
+    }
+
+    /// Reads the configured state as far as single files go.
+    ///
+    /// # Errors
+    /// As [`Settings::compute`].
+    pub fn read(&self) -> anyhow::Result<Documents> {
+        Ok(compute::read(&load(&self.config.state)?, self.reading()))
     }
 
     /// The devices of this network namespace.
@@ -120,6 +135,10 @@ impl Settings {
 pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no asynchronous runtime")?;
     runtime.block_on(work)
+}
+
+fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+    load::load(paths).context("the state cannot be read; create the directory, or name another one with --state")
 }
 
 fn read_config(path: Option<&Path>, output: Output) -> anyhow::Result<Config> {
