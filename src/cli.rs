@@ -5,6 +5,7 @@
 mod apply;
 mod check;
 mod diff;
+mod filter;
 mod options;
 mod purge;
 mod render;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::output::Output;
-use options::{Command, Options};
+use options::{Command, FilterVerb, Options};
 use settings::Settings;
 
 /// How a command ended.
@@ -65,6 +66,8 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?, diff),
         Command::Apply(apply) => apply::apply(&Settings::of(&options.global, output)?, apply),
         Command::Purge(purge) => purge::purge(&Settings::of(&options.global, output)?, purge),
+        Command::Filter { verb: FilterVerb::List(list) } => filter::list(&Settings::of(&options.global, output)?, list),
+        Command::Filter { verb: FilterVerb::Show(show) } => filter::show(&Settings::of(&options.global, output)?, show),
         Command::Run(run) => run::run(&options.global, output, run),
     }
 }

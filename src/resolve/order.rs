@@ -89,6 +89,21 @@ impl<'a> Standing<'a> {
     }
 }
 
+impl std::fmt::Display for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::EtherType(0x0800) => f.write_str("IPv4 frames"),
+            Self::EtherType(0x86dd) => f.write_str("IPv6 frames"),
+            Self::EtherType(0x0806) => f.write_str("ARP frames"),
+            Self::EtherType(0x8035) => f.write_str("RARP frames"),
+            Self::EtherType(0x8100) => f.write_str("VLAN frames"),
+            Self::EtherType(other) => write!(f, "frames of type {other:#06x}"),
+            Self::Destination(mac) => write!(f, "frames to {mac}"),
+            Self::Open => f.write_str("all frames"),
+        }
+    }
+}
+
 impl Side {
     /// Both.
     pub const ALL: [Self; 2] = [Self::FromGuest, Self::ToGuest];

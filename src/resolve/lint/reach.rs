@@ -200,11 +200,7 @@ fn contradictory(place: Span) -> Diagnostic {
 }
 
 fn outside(place: Span, chain: &str) -> Diagnostic {
-    let gate = match Gate::of(chain) {
-        Gate::EtherType(ether_type) => format!("only frames of type {ether_type:#06x} enter chain `{chain}`"),
-        Gate::Destination(mac) => format!("only frames to {mac} enter chain `{chain}`"),
-        Gate::Open => format!("no such frame enters chain `{chain}`"),
-    };
+    let gate = format!("only {} enter chain `{chain}`", Gate::of(chain));
     Diagnostic::warning("rule-never-matches", "this rule can never match", place, gate)
         .help("move it to a filter whose `chain` lets these frames in; the first letters of its name decide")
 }
