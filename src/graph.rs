@@ -169,7 +169,9 @@ fn mermaid(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
-            '"' | '#' | '<' | '>' | '&' | '`' | ';' | '\\' => quoted.push_str(&format!("#{};", u32::from(letter))),
+            '"' | '#' | '<' | '>' | '&' | '`' | ';' | '\\' => {
+                write!(quoted, "#{};", u32::from(letter)).expect("a string takes everything");
+            }
             _ if letter.is_control() => quoted.push(' '),
             _ => quoted.push(letter),
         }

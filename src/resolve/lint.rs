@@ -22,6 +22,9 @@ use crate::model::interface::Interface;
 use crate::parse::Parsed;
 use crate::source::{FileId, Span};
 
+/// How many remarks of one kind are made.
+const SHOWN: usize = 100;
+
 /// Everything there is to remark, by place; the order of `documents` does not matter.
 pub fn lint(documents: &[Parsed], stock: &[Filter], resolved: &Resolved, quirks: Quirks) -> Vec<Diagnostic> {
     let mut interfaces: Vec<&Interface> = documents.iter().flat_map(|document| &document.interfaces).collect();
@@ -42,7 +45,28 @@ pub fn lint(documents: &[Parsed], stock: &[Filter], resolved: &Resolved, quirks:
     }
     found.extend(survey.finish());
     found.sort_by_key(|diagnostic| (diagnostic.span(), diagnostic.code));
-    found
+    bound(found)
+}
+
+/// Leaves out what is beyond the limit, and says so where it begins: hostile files make as many remarks as they have rules.
+fn bound(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for diagnostic in &found {
+        *counts.entry(diagnostic.code).or_default() += 1;
+    }
+    let mut kept = Vec::new();
+    let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+    for diagnostic in found {
+        let shown = shown.entry(diagnostic.code).or_default();
+        *shown += 1;
+        if *shown <= SHOWN {
+            kept.push(diagnostic);
+        } else if *shown == SHOWN + 1 {
+            let message = format!("{} more remarks `{}` are not shown", counts[diagnostic.code] - SHOWN, diagnostic.code);
+            kept.push(Diagnostic::note("more-remarks", message, diagnostic.span(), "the first of them"));
+        }
+    }
+    kept
 }
 
 /// Filters of files that no interface uses, not even through other filters.

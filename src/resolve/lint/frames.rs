@@ -212,7 +212,6 @@ impl View<'_> {
             Name::DstMacAddr => self.mac(condition, Name::DstMacMask),
             Name::RootAddress => self.mac(condition, Name::RootAddressMask),
             Name::SenderAddress => self.mac(condition, Name::SenderAddressMask),
-            Name::ArpSrcMacAddr | Name::ArpDstMacAddr => self.range(condition, None),
             Name::SrcIpAddr => self.net(condition, Name::SrcIpMask),
             Name::DstIpAddr => self.net(condition, Name::DstIpMask),
             Name::ArpSrcIpAddr => self.net(condition, Name::ArpSrcIpMask),
@@ -235,10 +234,10 @@ impl View<'_> {
             Name::ForwardDelay => self.range(condition, Some(Name::ForwardDelayHi)),
             // What ebtables reads there depends on where the number came from (row 8).
             Name::EncapProtocol if self.quirks == Quirks::Libvirt => self.frames.is_upper_bound = true,
-            Name::ProtocolId | Name::VlanId | Name::EncapProtocol | Name::StpType | Name::HwType | Name::ProtocolType | Name::Opcode => {
+            Name::ProtocolId | Name::VlanId | Name::EncapProtocol | Name::IpProtocol | Name::Dscp => self.range(condition, None),
+            Name::HwType | Name::ProtocolType | Name::Opcode | Name::ArpSrcMacAddr | Name::ArpDstMacAddr | Name::StpType => {
                 self.range(condition, None);
             }
-            Name::IpProtocol | Name::Dscp => self.range(condition, None),
             Name::Type | Name::TypeEnd | Name::Code | Name::CodeEnd => self.icmp(condition),
             // A frame may have several flags or options: different values do not exclude each other.
             Name::TcpFlags if self.rule.protocol == Protocol::TcpIpv6 && self.quirks == Quirks::Libvirt => {}
@@ -357,7 +356,8 @@ impl View<'_> {
         match (explicit, rule.direction) {
             (Some(_), Direction::In) if side == Side::FromGuest => return false,
             (Some(_), Direction::Out) if side == Side::ToGuest => return false,
-            (Some((condition, states)), _) if !states.none && !(accept && has(Name::ConnLimitAbove)) => self.same(condition),
+            (Some((_, states)), _) if states.none || accept && has(Name::ConnLimitAbove) => {}
+            (Some((condition, _)), _) => self.same(condition),
             (None, direction) if accept && direction != Direction::InOut && !has(Name::ConnLimitAbove) => {
                 let directed = if has_type { Directed::No } else { Directed::Yes };
                 let values = Values::Part(side, direction, directed);

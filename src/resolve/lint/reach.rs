@@ -174,11 +174,9 @@ impl Passage {
             let Some(frames) = frames::of_rule(rule, Side::FromGuest, self.quirks) else { continue };
             let frames = frames.and(gate);
             match rule.action {
-                Action::Continue => {}
-                Action::Drop | Action::Reject if some_returned => {}
-                Action::Drop | Action::Reject if frames.cover(&self.foreign) => return Some(rule.place),
-                Action::Drop | Action::Reject if self.dropped.len() < DROPS_LIMIT => self.dropped.push(frames),
-                Action::Drop | Action::Reject => {}
+                Action::Drop | Action::Reject if !some_returned && frames.cover(&self.foreign) => return Some(rule.place),
+                Action::Drop | Action::Reject if !some_returned && self.dropped.len() < DROPS_LIMIT => self.dropped.push(frames),
+                Action::Drop | Action::Reject | Action::Continue => {}
                 Action::Accept | Action::Return if frames.name_their_source() || self.are_gone(&frames) => {}
                 action if action == Action::Accept || action == way_out => self.leaks.push(rule.place),
                 Action::Accept | Action::Return => some_returned = true,

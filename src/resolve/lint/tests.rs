@@ -1,11 +1,12 @@
 //! What covers what, and what excludes itself, rule against rule in XML.
 
 use super::super::order::{Gate, Side};
-use super::super::{PolicyRule, Treatment, resolve};
+use super::super::{PolicyRule, Resolved, Treatment, resolve};
 use super::frames::{Frames, of_rule};
+use super::{SHOWN, lint};
 use crate::addr::Mac;
 use crate::model::Quirks;
-use crate::parse::parse;
+use crate::parse::{Parsed, parse};
 use crate::source::Sources;
 
 const BINDING: &str = "<filterbinding>
@@ -13,8 +14,8 @@ const BINDING: &str = "<filterbinding>
   <portdev name='vnet0'/><mac address='52:54:00:40:00:01'/><filterref filter='f'/>
 </filterbinding>";
 
-/// The rules of a guest with these `<rule>`s.
-fn rules(xml: &str, quirks: Quirks) -> Vec<PolicyRule> {
+/// A guest with these `<rule>`s.
+fn guest(xml: &str, quirks: Quirks) -> ([Parsed; 2], Resolved) {
     let mut sources = Sources::default();
     let texts = [format!("<filter name='f'>{xml}</filter>"), BINDING.to_owned()];
     let documents = texts.map(|text| {
@@ -23,7 +24,12 @@ fn rules(xml: &str, quirks: Quirks) -> Vec<PolicyRule> {
     });
     let faults: Vec<_> = documents.iter().flat_map(|document| &document.diagnostics).filter(|fault| fault.is_error()).collect();
     assert!(faults.is_empty(), "{xml}: {faults:?}");
-    let mut resolved = resolve(&documents, &[], &[], quirks);
+    let resolved = resolve(&documents, &[], &[], quirks);
+    (documents, resolved)
+}
+
+fn rules(xml: &str, quirks: Quirks) -> Vec<PolicyRule> {
+    let (_, mut resolved) = guest(xml, quirks);
     let guest = resolved.guests.pop().unwrap_or_else(|| panic!("{xml}: {:?}", resolved.diagnostics));
     let Treatment::Filtered(rules) = guest.treatment else { panic!("nothing to learn here") };
     rules
@@ -162,4 +168,14 @@ fn libvirt_quirks_compare_what_libvirt_makes() {
     assert!(made("<tcp-ipv6 flags='SYN/SYN'/>").cover(&made("<tcp-ipv6/>")));
     // Row 31: iptables takes a descending range for udp.
     assert!(made("<udp dstportstart='9' dstportend='8'/>").are_none());
+}
+
+#[test]
+fn a_flood_of_remarks_is_cut_and_said_to_be() {
+    let element = "<rule action='drop' direction='out'><ip srcipaddr='10.0.0.1'/></rule>".repeat(SHOWN + 8);
+    let (documents, resolved) = guest(&element, Quirks::Fixed);
+    let found = lint(&documents, &[], &resolved, Quirks::Fixed);
+    assert_eq!(found.len(), SHOWN + 1);
+    assert_eq!(found[SHOWN].message, "7 more remarks `unreachable-rule` are not shown");
+    assert!(found[..SHOWN].iter().all(|diagnostic| diagnostic.code == "unreachable-rule"));
 }
