@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use bridgeward::diagnostic::{Diagnostic, Style, render};
 use bridgeward::load::{Loaded, load};
-use bridgeward::model::Quirks;
+use bridgeward::model::{Object, Quirks};
 use bridgeward::reconcile::compute::{Computed, Reading, check};
+use bridgeward::resolve::Treatment;
+use bridgeward::resolve::order::{self, Side, Standing, Step};
+use bridgeward::ruleset::{ChainId, ChainName, Family, Table};
 use bridgeward::stock::stock_filters;
 
 /// Every remark of the lint.
@@ -84,6 +87,46 @@ fn no_stock_filter_is_remarked_on() {
 fn the_example_is_not_remarked_on() {
     let computed = check_folder(&manifest().join("state"), Quirks::Fixed);
     assert_eq!(codes(&computed.diagnostics), BTreeSet::new());
+}
+
+/// What the lint reasons about, and pictures show, is what is installed: the same rules in the same chains in the same order.
+#[test]
+fn rules_are_looked_at_in_the_order_in_which_they_are_compiled() {
+    let mut compared = 0;
+    for folder in cases().into_iter().chain([manifest().join("state")]) {
+        let computed = check_folder(&folder, Quirks::Fixed);
+        for guest in &computed.resolved.guests {
+            let Treatment::Filtered(rules) = &guest.treatment else { continue };
+            let standing: Vec<_> = rules.iter().map(|rule| (Standing::of(rule), rule.place)).collect();
+            let Some(object) = computed.compiled.objects.get(&Object::Interface(guest.device.clone())) else { continue };
+            for (side, root, sub) in [(Side::FromGuest, "libvirt-I-", "I-"), (Side::ToGuest, "libvirt-O-", "O-")] {
+                let compiled = |chain: String| {
+                    let id = ChainId { family: Family::Bridge, table: Table::Nat, chain: ChainName::new(&chain) };
+                    let mut places: Vec<_> = object.chains.get(&id).into_iter().flatten().filter_map(|rule| rule.place).collect();
+                    // One rule may become several in a row.
+                    places.dedup();
+                    places
+                };
+                let mut expected = Vec::new();
+                for step in order::link(&standing, side) {
+                    match step {
+                        Step::Rule(place) => expected.push(place),
+                        Step::Jump(chain) => {
+                            expected.extend(chain.rules.last());
+                            let mut rules = chain.rules;
+                            rules.dedup();
+                            assert_eq!(compiled(format!("{sub}{}-{}", guest.device, chain.name)), rules, "{}", folder.display());
+                            compared += 1;
+                        }
+                    }
+                }
+                expected.dedup();
+                assert_eq!(compiled(format!("{root}{}", guest.device)), expected, "{}", folder.display());
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 50, "only {compared} chains were compared");
 }
 
 fn codes(diagnostics: &[Diagnostic]) -> BTreeSet<&'static str> {
