@@ -86,7 +86,8 @@ fn read_network(element: &Element<'_>, document: Document, quirks: Quirks, diagn
         judge_presence_of_addresses(&elements, mode, element, quirks, diagnostics);
     }
     let addresses = address::read_addresses(&elements, quirks, diagnostics);
-    service::read_services(&mut visit, mode, &addresses, quirks, diagnostics);
+    let whole = (addresses.len() == elements.len()).then_some(&addresses[..]);
+    service::read_services(&mut visit, mode, whole, quirks, diagnostics);
     visit.finish(diagnostics);
     Some(Network { name: name?, uuid, document, bridge, forward: forward?.1, ipv6, addresses, span: element.span })
 }

@@ -22,11 +22,12 @@ use crate::source::Spanned;
 /// What the kernel takes as the size of an Ethernet bridge's frames, in bytes.
 const MTU: std::ops::RangeInclusive<u64> = 68..=65535;
 
-/// Reads every child of `<network>` that no rule depends on.
+/// Reads every child of `<network>` that no rule depends on; `addresses` are `None` when one of them is faulty, and then
+/// nothing is compared with them.
 pub(super) fn read_services(
     visit: &mut Visit<'_>,
     mode: Option<Mode>,
-    addresses: &[NetworkAddress],
+    addresses: Option<&[NetworkAddress]>,
     quirks: Quirks,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
@@ -34,9 +35,9 @@ pub(super) fn read_services(
     read_mtu(visit, mode, diagnostics);
     read_domain(visit, mode, diagnostics);
     read_dns(visit, mode, diagnostics);
-    let subnets = addresses.iter().map(|address| address.address.trunc()).collect();
+    let subnets = addresses.map(|addresses| addresses.iter().map(|address| address.address.trunc()).collect());
     for route in visit.children("route") {
-        read_route(route, &subnets, quirks, diagnostics);
+        read_route(route, subnets.as_ref(), quirks, diagnostics);
     }
     read_port_groups(visit, diagnostics);
     judge_vlan(visit.children("vlan").next(), mode, quirks, diagnostics);
@@ -152,7 +153,7 @@ fn read_forwarder(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// `<route>`: a kernel route through a guest. No rule follows from it, but libvirt refuses the whole network for a faulty one.
-fn read_route(element: &Element<'_>, subnets: &BTreeSet<IpNet>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
+fn read_route(element: &Element<'_>, subnets: Option<&BTreeSet<IpNet>>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
     let mut visit = Visit::new(element);
     let family = read_family(&mut visit, diagnostics);
     let target = read_own_address(&mut visit, "address", family, quirks, diagnostics);
@@ -165,7 +166,7 @@ fn read_route(element: &Element<'_>, subnets: &BTreeSet<IpNet>, quirks: Quirks, 
     if let (Some(target), Some(mask)) = (target, mask) {
         judge_route_target(&target, mask, diagnostics);
     }
-    if let Some(gateway) = gateway {
+    if let (Some(gateway), Some(subnets)) = (gateway, subnets) {
         judge_gateway(&gateway, subnets, diagnostics);
     }
 }
