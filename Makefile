@@ -26,6 +26,7 @@ lint: ## Check formatting and lints; warnings are errors.
 install: build ## Install program, unit and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
 	install -D -m 0644 contrib/systemd/bridgeward.service $(DESTDIR)$(PREFIX)/lib/systemd/system/bridgeward.service
+	test -e $(DESTDIR)/etc/bridgeward/bridgeward.toml || install -D -m 0644 contrib/bridgeward.toml $(DESTDIR)/etc/bridgeward/bridgeward.toml
 	for file in networks filters guests; do \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/state/$$file state/$$file/*.xml || exit; \
 	done

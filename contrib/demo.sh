@@ -48,8 +48,11 @@ ip link set lo up
 scratch=$(mktemp -d)
 daemon=
 trap '[[ -z $daemon ]] || kill "$daemon" 2>/dev/null; rm -rf "$scratch"' EXIT
-bridgeward() { "$BRIDGEWARD" --state state "$@"; }
-rules() { { iptables-save; ip6tables-save; ebtables-save; } | grep -v '^[#:]'; }
+cp -r state "$scratch/state" # the demo changes a file
+cd "$scratch"
+bridgeward() { "$BRIDGEWARD" "$@"; }
+export BRIDGEWARD_STATE=state
+rules() { { iptables-save; ip6tables-save; ebtables-save; } | grep '^-' || true; }
 count() { "$1-save" | grep -c '^-A' || true; }
 expect() { # expect CODE COMMAND...: shows the command, runs it, and insists on its exit code
   local wanted=$1 code=0
@@ -58,18 +61,22 @@ expect() { # expect CODE COMMAND...: shows the command, runs it, and insists on 
   "$@" >"$scratch/output" 2>&1 || code=$?
   ((code == wanted)) || { cat "$scratch/output"; fail "exit code $code, expected $wanted"; }
 }
-comes_back() { # comes_back TOOL: until the tool holds what it held before, 30 s at most
-  local tool=$1 started=$EPOCHREALTIME
+held() { "$1-save" | grep -v '^#' | sed 's/ \[.*//'; } # everything but the counters
+soon() { # soon WHAT COMMAND...: until the command succeeds, 30 s at most; prints how long that took
+  local what=$1 started=$EPOCHREALTIME
+  shift
   for _ in $(seq 600); do
-    if [[ $("$tool-save" | grep -v '^#' | sed 's/ \[.*//') == "$(<"$scratch/$tool")" ]]; then
-      done_well "$(count "$tool") rules are back, $(((${EPOCHREALTIME/./} - ${started/./}) / 1000)) ms after the flush, identical"
+    if "$@"; then
+      done_well "$what, after $(((${EPOCHREALTIME/./} - ${started/./}) / 1000)) ms"
       return
     fi
     sleep 0.05
   done
   cat "$scratch/run.log"
-  fail "$tool did not come back in 30 s"
+  fail "not in 30 s: $what"
 }
+is_back() { [[ $(held "$1") == "$(<"$scratch/$1")" ]]; }
+has_port() { iptables-save | grep -q -- "-A FO-vnet-web .* --dport $1 "; }
 
 say 'What state/ says: three networks, three filters, four guests'
 show find state -name '*.xml'
@@ -90,37 +97,45 @@ expect 0 bridgeward diff
 cat "$scratch/output"
 done_well 'nothing: the kernel holds exactly what state/ says'
 
-say 'The daemon watches the files and the kernel.'
-show bridgeward run '&'
-"$BRIDGEWARD" --state state run >"$scratch/run.log" 2>&1 &
+say 'The daemon keeps it so: it watches the files and the kernel.'
+show bridgeward run --poll 1s '&'
+"$BRIDGEWARD" run --poll 1s >"$scratch/run.log" 2>&1 &
 daemon=$!
-for tool in iptables ip6tables ebtables; do "$tool-save" | grep -v '^#' | sed 's/ \[.*//' >"$scratch/$tool"; done
+for tool in iptables ip6tables ebtables; do held "$tool" >"$scratch/$tool"; done
 sleep 1
 kill -0 "$daemon" 2>/dev/null || { cat "$scratch/run.log"; fail 'the daemon ended'; }
 
 say 'Somebody flushes everything, one tool after the other.'
 for tool in iptables ip6tables ebtables; do
   before=$(count "$tool")
+  ((before > 0)) || fail "$tool had no rules"
   for table in $("$tool-save" | sed -n 's/^\*//p'); do
     show "$tool -t $table -F; $tool -t $table -X"
     "$tool" -t "$table" -F
     "$tool" -t "$table" -X 2>/dev/null || true # the daemon may be faster than this loop: then its chains are in use again
   done
-  ((before > 0)) || fail "$tool had no rules"
-  comes_back "$tool"
+  soon "all $before rules are back, identical" is_back "$tool"
 done
 
 say 'A file changes: the guest web now also offers port 8080.'
-mkdir "$scratch/state" && cp -r state/. "$scratch/state"
-kill "$daemon"
-wait "$daemon" || true
-bridgeward() { "$BRIDGEWARD" --state "$scratch/state" "$@"; }
-sed -i "s|\( *\)<parameter name='UDP_PORT'|\1<parameter name='TCP_PORT' value='8080'/>\n&|" "$scratch/state/guests/web.xml"
+has_port 8080 && fail 'port 8080 is open already'
+show "sed -i \"/name='UDP_PORT'/i <parameter name='TCP_PORT' value='8080'/>\" state/guests/web.xml"
+sed -i "/name='UDP_PORT'/i <parameter name='TCP_PORT' value='8080'/>" state/guests/web.xml
+soon 'the rules for port 8080 are in' has_port 8080
+
+say 'It breaks: somebody saves half a file, and flushes the firewall on top of it.'
+show 'truncate -s 300 state/guests/web.xml; iptables -F FO-vnet-web'
+truncate -s 300 state/guests/web.xml
+sleep 1
+iptables -F FO-vnet-web
+soon 'the guest keeps its last good rules' has_port 8080
 expect 1 bridgeward diff
-cat "$scratch/output"
+head -n 12 "$scratch/output"
 
 say 'And gone again, completely.'
-expect 0 bridgeward purge
+expect 0 bridgeward purge --stop
+wait "$daemon" || fail 'the daemon did not end well'
+daemon=
 cat "$scratch/output"
 [[ -z $(rules) ]] || { rules; fail 'purge left rules'; }
 done_well 'not one rule is left'

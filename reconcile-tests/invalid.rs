@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bridgeward::diagnostic::{Style, render};
+use bridgeward::diagnostic::{Diagnostic, Style, render};
 use bridgeward::model::Quirks;
 use bridgeward::parse::{Parsed, parse};
 use bridgeward::source::Sources;
@@ -51,8 +51,26 @@ fn every_error_of_form_and_of_networks_has_a_file() {
         .collect();
     assert!(codes.len() > 40, "the sources are no longer understood: {codes:?}");
     let missing: Vec<_> = codes.iter().filter(|code| !texts.contains(&format!("error[{code}]"))).collect();
-    // A file of 8 MiB, or of 200,000 elements, is not worth keeping; the parser's own tests make them.
-    assert_eq!(missing, ["xml-too-large", "xml-too-many-elements"]);
+    // A file of 8 MiB, or of 200,000 elements, or of 100 faults, is not worth keeping; the parser's own tests make them.
+    assert_eq!(missing, ["xml-too-large", "xml-too-many-elements", "xml-too-many-faults"]);
+}
+
+#[test]
+fn every_error_of_filters_and_interfaces_has_a_file() {
+    let texts: String = corpus("txt").iter().map(|path| fs::read_to_string(path).expect("the corpus can be read")).collect();
+    let mut sources = vec![source("parse/filter.rs"), source("parse/interface.rs")];
+    sources.extend(list(&src().join("parse/filter"), "rs"));
+    sources.extend(list(&src().join("parse/interface"), "rs"));
+    let codes: BTreeSet<String> = sources
+        .iter()
+        .filter(|path| !path.ends_with("tests.rs"))
+        .map(|path| fs::read_to_string(path).expect("the sources can be read"))
+        .flat_map(|text| ["Diagnostic::error(", "Refusal::new(", "fault(", "refuse("].map(|call| codes_after(call, &text)))
+        .flatten()
+        .collect();
+    assert!(codes.len() > 40, "the sources are no longer understood: {codes:?}");
+    let missing: Vec<_> = codes.iter().filter(|code| !texts.contains(&format!("error[{code}]"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// All that is said about one file, which must be refused.
@@ -62,7 +80,7 @@ fn diagnose(path: &Path) -> String {
     let mut sources = Sources::default();
     let file = sources.add(name.as_str(), fs::read_to_string(path).expect("the corpus is UTF-8"));
     let Parsed { networks, filters, interfaces, broken, diagnostics } = parse(&sources, file, quirks);
-    assert!(diagnostics.iter().any(|diagnostic| diagnostic.is_error()), "{name} is accepted");
+    assert!(diagnostics.iter().any(Diagnostic::is_error), "{name} is accepted");
     assert!(!broken.is_empty(), "{name} is refused, but nothing is named as broken");
     if name.starts_with("network-") || name.starts_with("xml-") {
         assert!(networks.is_empty() && filters.is_empty() && interfaces.is_empty(), "{name} is refused and defines something");
@@ -73,7 +91,12 @@ fn diagnose(path: &Path) -> String {
 
 /// The first argument of every `Diagnostic::error` and of every other call with an error's code in front.
 fn error_codes(source: &str) -> Vec<String> {
-    let calls = source.split("Diagnostic::error(").skip(1).chain(source.split(".fault(").skip(1));
+    ["Diagnostic::error(", ".fault("].iter().flat_map(|call| codes_after(call, source)).collect()
+}
+
+/// The first argument of every call written like this, where it is a text.
+fn codes_after(call: &str, source: &str) -> Vec<String> {
+    let calls = source.split(call).skip(1);
     calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split_once('"')).map(|(code, _)| code.to_owned()).collect()
 }
 

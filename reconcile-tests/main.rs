@@ -20,6 +20,7 @@ mod refusals;
 mod round_trip;
 mod rules;
 mod run_daemon;
+mod schemas;
 mod strategy;
 mod system_tools;
 mod world;

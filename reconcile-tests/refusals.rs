@@ -27,7 +27,7 @@ fn is_closed(world: &World, device: &str) -> bool {
 
 /// A refusal shows the XML, not only the tool's words.
 fn assert_names(answer: &Answer, place: &str) {
-    assert!(answer.stderr.contains(place), "`{place}` is not named:\n{answer}");
+    assert!(answer.stdout.contains(place), "`{place}` is not named:\n{answer}");
 }
 
 #[test]

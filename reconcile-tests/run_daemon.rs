@@ -21,7 +21,7 @@ fn running() -> (World, Daemon) {
     world.write("web.xml", FILTER);
     world.write("vnet0.xml", &guest(0, "web"));
     world.write("vnet1.xml", &guest(1, "clean-traffic"));
-    let mut daemon = world.run(&["--poll", "1s"]);
+    let mut daemon = world.run(&["--poll", "100ms"]);
     daemon.wait_until("the first pass", || world.in_sync());
     (world, daemon)
 }
@@ -178,6 +178,18 @@ fn a_flush_is_repaired(tool: &str) {
         flush(&world, tool);
         daemon.wait_until("all rules as they were", || world.save(tool) == good);
     }
+}
+
+#[test]
+fn after_a_fight_with_another_writer_the_rules_are_in_place() {
+    let (world, mut daemon) = running();
+    let good = world.save_all();
+    for round in 0..100 {
+        flush(&world, ["ebtables", "iptables", "ip6tables"][round % 3]);
+    }
+    daemon.wait_until("all rules as they were", || world.save_all() == good);
+    world.sh("iptables -D FO-vnet0 1");
+    daemon.wait_until("a repair after the fight", || world.save_all() == good);
 }
 
 /// What a restart of a firewall service does: everything goes, in one process, so that nothing of ours can come in between.

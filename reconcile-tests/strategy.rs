@@ -113,16 +113,19 @@ type Protocol = Option<Invertible<u8>>;
 /// A protocol and the matches of its own module.
 fn ip_protocol(family: Family) -> BoxedStrategy<(Protocol, Vec<IpMatch>)> {
     let is = |number| Some(Invertible::is(number));
-    let flags = (1u8..64, 0u8..64).prop_map(|(mask, set)| TcpFlags { mask, set });
+    let flags = invertible((prop_oneof![1 => Just(0u8), 9 => 1..64u8], 0u8..64).prop_map(|(mask, set)| TcpFlags { mask, set }));
+    let flags = flags.prop_filter("printed as no match", |flags| flags.value.mask != 0 || (flags.value.set != 0) == flags.inverted);
     let tcp = (
         any::<bool>().prop_map(|bare| bare.then_some(IpMatch::Transport)),
-        of(invertible(flags).prop_map(IpMatch::TcpFlags)),
+        of(flags.prop_map(IpMatch::TcpFlags)),
         of(plain_ports().prop_map(IpMatch::SourcePort)),
         of(plain_ports().prop_map(IpMatch::DestinationPort)),
         of(invertible(1u8..).prop_map(IpMatch::TcpOption)),
     );
     let tcp = tcp.prop_map(move |(a, b, c, d, e)| (is(6), [a, b, c, d, e].into_iter().flatten().collect::<Vec<_>>()));
-    let udp = (of(plain_ports().prop_map(IpMatch::SourcePort)), of(plain_ports().prop_map(IpMatch::DestinationPort)));
+    // iptables takes a descending range for udp alone.
+    let any_range = || prop_oneof![3 => plain_ports(), 1 => invertible((any::<u16>(), any::<u16>()).prop_map(|(first, last)| PortRange { first, last }))];
+    let udp = (of(any_range().prop_map(IpMatch::SourcePort)), of(any_range().prop_map(IpMatch::DestinationPort)));
     let udp = udp.prop_map(move |(a, b)| (is(17), [a, b].into_iter().flatten().collect()));
     let sctp =
         (of(invertible(port_range()).prop_map(IpMatch::SourcePort)), of(invertible(port_range()).prop_map(IpMatch::DestinationPort)));
@@ -245,7 +248,7 @@ fn vlan_matches() -> BoxedStrategy<Vec<BridgeMatch>> {
     let id = prop_oneof![1 => Just(0u16), 2 => 0u16..4095];
     let id = of(invertible(id).prop_map(BridgeMatch::VlanId));
     let priority = of(invertible(0u8..8).prop_map(BridgeMatch::VlanPriority));
-    let encap = of(invertible(0x600u16..).prop_map(BridgeMatch::VlanEncap));
+    let encap = of(invertible(60u16..).prop_map(BridgeMatch::VlanEncap));
     (id, priority, encap)
         .prop_map(|(id, priority, encap)| {
             let lost = matches!(id, Some(BridgeMatch::VlanId(id)) if id.value != 0);

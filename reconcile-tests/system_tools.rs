@@ -1,9 +1,10 @@
 //! The shell around the tools against the real tools and the real kernel, both variants.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bridgeward::addr::DeviceName;
@@ -13,6 +14,7 @@ use bridgeward::backend::probe::{Commands, ProbeFailure, Variant, legacy_tables,
 use bridgeward::backend::system::System;
 use bridgeward::backend::{Kernel, Refusal, RefusalKind};
 use bridgeward::plan::script::Script;
+use bridgeward::resolve::LinkKind;
 use bridgeward::ruleset::rule::{IpRule, IpTarget, Rule};
 use bridgeward::ruleset::{ChainId, ChainName, Family, Observation, Table, TableRules};
 
@@ -43,6 +45,14 @@ fn scripted(directory: &Path, body: &str) -> Commands {
 
 fn script(text: &str) -> Script {
     Script { text: text.to_owned(), origins: Vec::new() }
+}
+
+/// Has a child that echoes its input do so once; its input stays open.
+fn answer(child: &mut Child, word: &str) {
+    writeln!(child.stdin.as_mut().expect("it is piped"), "{word}").expect("it reads");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("it is piped")).read_line(&mut line).expect("it answers");
+    assert_eq!(line.trim(), word);
 }
 
 async fn observe(system: &System, family: Family) -> Observation {
@@ -218,14 +228,12 @@ fn a_held_lock_is_busy() {
     in_new_namespace(async || {
         let system = system(&legacy()).await;
         let mut holder = Command::new("flock")
-            .args(["/run/xtables.lock", "sh", "-c", "echo held; exec cat"])
+            .args(["/run/xtables.lock", "cat"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("`flock` runs");
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().expect("it is piped")), &mut line)
-            .expect("it answers");
+        answer(&mut holder, "held");
         let refusal = refusal(&system, Family::Ipv4, "*filter\n-A INPUT -j ACCEPT\nCOMMIT\n").await;
         assert_eq!(refusal.kind, RefusalKind::Busy, "{refusal}");
         drop(holder.stdin.take());
@@ -303,7 +311,8 @@ fn ethernet_devices_are_listed_with_their_addresses() {
         let names: Vec<_> = links.iter().map(|link| link.device.as_str()).collect();
         assert_eq!(names, ["br0", "v0", "v1", "vnet7"]);
         let tap = links.iter().find(|link| Some(&link.device) == DeviceName::new("vnet7").as_ref()).expect("it is listed");
-        assert_eq!(tap.mac.to_string(), "fe:54:00:00:00:07");
+        assert_eq!((tap.mac.to_string().as_str(), tap.kind), ("fe:54:00:00:00:07", LinkKind::Other));
+        assert_eq!(links[0].kind, LinkKind::Bridge);
     });
 }
 
@@ -314,7 +323,9 @@ fn a_libvirtd_counts_in_its_own_namespace_only() {
     fs::copy("/bin/cat", &program).expect("the directory is ours");
     in_new_namespace(async move || {
         assert_eq!(libvirt_daemon(), None);
-        let mut daemon = Command::new(&program).stdin(Stdio::piped()).spawn().expect("it is a copy of cat");
+        let mut daemon = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it is a copy of cat");
+        // A process has its new name a moment after it was started: once it answers, for certain.
+        answer(&mut daemon, "ready");
         let found = libvirt_daemon();
         let elsewhere = in_new_namespace(async || libvirt_daemon());
         drop(daemon.stdin.take());

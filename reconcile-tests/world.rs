@@ -231,10 +231,11 @@ impl World {
     fn inside(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside
-            .args(["--target", &self.anchor.id().to_string(), "--net", "--mount", "--"])
+            .args(["--target", &self.anchor.id().to_string(), "--net", "--mount"])
+            .arg(format!("--wd={}", self.directory.path().display()))
+            .arg("--")
             .arg(command.get_program())
             .args(command.get_args())
-            .current_dir(self.directory.path())
             .env_clear()
             .env("PATH", &self.path)
             .env("HOME", self.directory.path())

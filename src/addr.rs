@@ -53,8 +53,11 @@ impl fmt::Display for DeviceName {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (at, byte) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ":" };
+            write!(f, "{separator}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -92,4 +95,39 @@ impl PortRange {
 
     /// All ports, which every tool prints as no match at all.
     pub const ALL: Self = Self { first: 0, last: u16::MAX };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names_are_what_every_tool_reads_literally() {
+        for name in ["a", "virbr0", "eth0.100", "br-lan", "_x", ".x", "abcdefghijklmno"] {
+            assert_eq!(DeviceName::new(name).map(|device| device.to_string()).as_deref(), Some(name));
+        }
+        for name in ["", ".", "..", "-a", "a+", "!a", "a b", "a/b", "a:1", "virbr%d", "v\u{e9}", "a\n", "abcdefghijklmnop"] {
+            assert_eq!(DeviceName::new(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn ethernet_addresses_are_read_in_one_grammar_and_printed_in_one_spelling() {
+        let mac = Mac::parse("52:54:0:AB:c:1").expect("groups of one digit are fine");
+        assert_eq!(mac.to_string(), "52:54:00:ab:0c:01");
+        assert_eq!(Mac::parse(&mac.to_string()), Some(mac));
+        for text in [
+            "",
+            "52:54:00:11:22",
+            "52:54:00:11:22:33:44",
+            "52-54-00-11-22-33",
+            "052:54:00:11:22:33",
+            "5g:54:00:11:22:33",
+            " 52:54:00:11:22:33",
+            "+5:54:00:11:22:33",
+        ] {
+            assert_eq!(Mac::parse(text), None, "{text:?}");
+        }
+        assert!(Mac::BROADCAST.is_multicast() && Mac::BRIDGE_GROUP.is_multicast() && !mac.is_multicast());
+    }
 }

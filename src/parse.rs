@@ -136,3 +136,36 @@ fn unknown_root(root: &Element<'_>) -> Diagnostic {
     let fault = Diagnostic::error("unknown-document", format!("unknown root element `<{}>`", root.name), root.name_span, expected);
     visit::with_suggestion(fault, root.name, KINDS.iter().map(|&(name, _)| name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_text(text: &str) -> Parsed {
+        let mut sources = Sources::default();
+        let file = sources.add("a.xml", text);
+        parse(&sources, file, Quirks::Fixed)
+    }
+
+    #[test]
+    fn libvirts_other_documents_are_passed_over() {
+        for root in ["networkport", "pool", "domainsnapshot"] {
+            let parsed = parse_text(&format!("<{root}><any thing='1'/></{root}>"));
+            assert_eq!(parsed.broken, [], "{root}");
+            assert_eq!(
+                parsed.diagnostics.iter().map(|note| (note.code, note.is_error())).collect::<Vec<_>>(),
+                [("document-without-rules", false)]
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_document_breaks_the_file_and_nothing_more() {
+        for text in ["<netwrok><name>lab</name></netwrok>", "<netwrok><name>lab</nam>", "not XML"] {
+            let parsed = parse_text(text);
+            assert_eq!(parsed.broken.iter().map(|broken| &broken.what).collect::<Vec<_>>(), [&BrokenKind::Unknown], "{text}");
+            assert_eq!(parsed.diagnostics.len(), 1, "{text}");
+            assert!(parsed.networks.is_empty() && parsed.filters.is_empty() && parsed.interfaces.is_empty());
+        }
+    }
+}

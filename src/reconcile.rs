@@ -20,6 +20,7 @@ use crate::plan::desire::{self, Choices, Installed, Keeping};
 use crate::plan::script::{self, Script};
 use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
 use crate::ruleset::{ChainId, Family, Observation, Observed};
+use crate::source::Position;
 use crate::store::{Intent, Record, RecordedObject, Store, StoreFailure, Stored};
 use compute::Computed;
 use isolate::Suspects;
@@ -374,12 +375,31 @@ impl<K: Kernel> Reconciler<K> {
 
     fn settle_report(&self, pass: &mut Pass<'_>) {
         pass.report.hold_faults(pass.computed, &pass.kept);
+        hold_absent(pass);
         for refusing in self.refused.values() {
             let keeping = pass.kept.get(&refusing.held.object).copied().unwrap_or(refusing.held.keeping);
             pass.report.hold(Held { keeping, ..refusing.held.clone() });
         }
         pass.report.stuck.extend(self.stuck.values().map(|(_, stuck)| stuck.clone()));
         pass.report.objects = pass.computed.compiled.objects.len();
+    }
+}
+
+/// Reports what stays only because a broken file may define it.
+fn hold_absent(pass: &mut Pass<'_>) {
+    let computed = pass.computed;
+    let broken: Vec<Position> = computed.broken.iter().map(|span| computed.sources.position(*span)).collect();
+    let absent = pass.desired.objects.keys().filter(|object| !computed.compiled.objects.contains_key(*object));
+    for object in absent.filter(|object| !pass.kept.contains_key(*object)) {
+        let source = pass.record.last_good(object).and_then(|known| known.source.as_deref()).unwrap_or_default();
+        let own = broken.iter().find(|place| source.strip_prefix(&*place.path).is_some_and(|rest| rest.starts_with(':')));
+        let message = match own {
+            Some(_) => "the file that defined it is broken".to_owned(),
+            None => "no file defines it, but nothing is deleted while a file is broken".to_owned(),
+        };
+        let place = own.or(broken.first()).cloned();
+        let held = Held { object: object.clone(), keeping: Keeping::LastGood, code: "kept-while-broken".into(), message, place };
+        pass.report.hold(held);
     }
 }
 

@@ -85,7 +85,7 @@ pub struct TableRules {
 /// One chain as observed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChainRules {
-    /// `ACCEPT`, `DROP`; user chains of iptables have none, those of ebtables always do.
+    /// `ACCEPT`, `DROP`; user chains of iptables have none, those of ebtables always do (but `ebtables -L` does not say which).
     pub policy: Option<Policy>,
     /// Its rules from first to last; empty for a skipped chain.
     pub rules: Vec<LiveRule>,

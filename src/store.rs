@@ -183,6 +183,20 @@ impl Store {
 }
 
 impl Record {
+    /// Adds what the next commit will make. What an earlier intent named stays claimed: that commit may have gone in and only a verified record, with no
+    /// intent, ends the claim.
+    pub fn intend(&mut self, next: Intent) {
+        let mut earlier = self.intent.take().unwrap_or_default();
+        earlier.made.extend(next.made);
+        for (object, mut recorded) in next.objects {
+            if let Some(before) = earlier.objects.remove(&object) {
+                recorded.rules.keys.extend(before.rules.keys);
+            }
+            earlier.objects.insert(object, recorded);
+        }
+        self.intent = Some(earlier);
+    }
+
     /// Everything that tells our rules in shared chains from others': of the last verified state and of the intent.
     pub fn keys(&self) -> BTreeSet<Key> {
         self.all_objects().flat_map(|object| object.rules.keys.iter().cloned()).collect()

@@ -5,31 +5,44 @@
 
 mod condition;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use super::value::{Facing, Fault};
 use super::{Draft, ObjectRules, PlacedRule, is_root};
 use crate::addr::{DeviceName, Mac};
 use crate::diagnostic::Diagnostic;
-use crate::model::filter::{Action, Direction, Layer, Protocol};
+use crate::model::filter::{Action, Direction, Layer};
 use crate::resolve::{GuestPolicy, PolicyRule};
 use crate::ruleset::chain_name::{self, NameTooLong, Side};
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, EtherType, Invertible, MacNet};
 use crate::ruleset::{ChainId, ChainName, Family, Table};
 use crate::source::Span;
 
+// Ethernet types, as ebtables' `-p` compares them.
+pub(super) const IPV4: u16 = 0x0800;
+pub(super) const ARP: u16 = 0x0806;
+const RARP: u16 = 0x8035;
+const VLAN: u16 = 0x8100;
+const IPV6: u16 = 0x86dd;
+
 const SIDES: [Side; 2] = [Side::FromGuest, Side::ToGuest];
 
 /// A sub-chain of one side.
-struct SubChain<'a> {
-    /// The filter's chain.
-    label: &'a Arc<str>,
+struct SubChain {
+    /// Its place among the guest's chains in collection order.
+    rank: usize,
     /// Where its jump goes among the rules of the root chain.
     priority: i16,
     rules: Vec<PlacedRule>,
     /// The rule that gave the priority.
     place: Span,
 }
+
+/// The sub-chains of one side by the filter chain's name.
+type SubChains<'a> = BTreeMap<&'a str, SubChain>;
+
+/// Rules of a root chain with their priorities, in order.
+type Ranked = Vec<(i16, PlacedRule)>;
 
 /// Compiles the layer-2 rules; `sorted` are the same rules as `collected` in the order of nwfilter.md 3.3 step 2.
 pub(super) fn compile(draft: &mut Draft, collected: &[PolicyRule], sorted: &[&PolicyRule]) {
@@ -64,54 +77,57 @@ pub(super) fn add_root(device: &DeviceName, side: Side, chain: Vec<PlacedRule>, 
 /// libvirt walks all rules, root rules first, and emits a jump before the first rule whose priority is not below the jump's. As sub-chain
 /// rules come after every root rule, that is a merge of root rules and jumps, jumps first among equals.
 fn compile_side(draft: &mut Draft, side: Side, collected: &[PolicyRule], sorted: &[&PolicyRule]) {
+    let mut judged = sorted.iter().copied().filter(|rule| judges(side, rule)).peekable();
+    if judged.peek().is_none() {
+        return;
+    }
     let mut sub_chains = register(side, collected);
-    let mut root: Vec<(i16, PlacedRule)> = Vec::new();
-    let mut judged = false;
-    for rule in sorted.iter().copied().filter(|rule| judges(side, rule)) {
-        judged = true;
+    let mut root = Ranked::new();
+    for rule in judged {
         let made = make(draft, side, rule);
-        if is_root(rule) {
-            root.extend(made.into_iter().map(|made| (rule.priority, made)));
-        } else if let Some(chain) = sub_chains.iter_mut().find(|chain| chain.label == &rule.chain.name) {
+        if let Some(chain) = sub_chains.get_mut(&*rule.chain.name) {
             chain.rules.extend(made);
             // Several filters may share a chain: the last rule's filter gives the priority.
             (chain.priority, chain.place) = (rule.chain.priority, rule.place);
+        } else {
+            root.extend(made.into_iter().map(|made| (rule.priority, made)));
         }
     }
-    if !judged {
-        return;
-    }
-    // Stable: chains of equal priority keep collection order, where libvirt's order is random (nwfilter.md 3.5).
-    sub_chains.sort_by_key(|chain| chain.priority);
-    let guest = draft.guest;
-    let mut jumps = Vec::with_capacity(sub_chains.len());
-    for chain in sub_chains {
-        let name = match chain_name::bridge_sub_chain(side, &guest.device, chain.label) {
-            Ok(name) => name,
-            Err(NameTooLong { name }) => {
-                draft.refuse(refuse_name(guest, &chain, &name));
-                continue;
-            }
-        };
-        jumps.push((chain.priority, PlacedRule::bridge(jump(chain.label, name.clone()), Some(chain.place))));
-        draft.rules.chains.insert(chain_id(name), chain.rules);
-    }
-    add_root(&guest.device, side, merge(root, jumps), Some(guest.place), &mut draft.rules);
+    let jumps = add_sub_chains(draft, side, sub_chains);
+    add_root(&draft.guest.device, side, merge(root, jumps), Some(draft.guest.place), &mut draft.rules);
 }
 
-/// The sub-chains that rules of this side stand in, in collection order.
-fn register(side: Side, collected: &[PolicyRule]) -> Vec<SubChain<'_>> {
-    let mut chains: Vec<SubChain> = Vec::new();
+/// The sub-chains that rules of this side stand in, all but root.
+fn register(side: Side, collected: &[PolicyRule]) -> SubChains<'_> {
+    let mut chains = SubChains::new();
     for rule in collected.iter().filter(|rule| judges(side, rule) && !is_root(rule)) {
-        if !chains.iter().any(|chain| chain.label == &rule.chain.name) {
-            chains.push(SubChain { label: &rule.chain.name, priority: rule.chain.priority, rules: Vec::new(), place: rule.place });
-        }
+        let rank = chains.len();
+        let new = || SubChain { rank, priority: rule.chain.priority, rules: Vec::new(), place: rule.place };
+        chains.entry(&rule.chain.name).or_insert_with(new);
     }
     chains
 }
 
+/// Adds the sub-chains; the answer are the jumps to them by priority. Equals keep collection order, where libvirt's order is random
+/// (nwfilter.md 3.5).
+fn add_sub_chains(draft: &mut Draft, side: Side, sub_chains: SubChains) -> Ranked {
+    let mut ordered: Vec<_> = sub_chains.into_iter().collect();
+    ordered.sort_unstable_by_key(|(_, chain)| (chain.priority, chain.rank));
+    let mut jumps = Ranked::with_capacity(ordered.len());
+    for (label, chain) in ordered {
+        match chain_name::bridge_sub_chain(side, &draft.guest.device, label) {
+            Ok(name) => {
+                jumps.push((chain.priority, PlacedRule::bridge(jump(label, name.clone()), Some(chain.place))));
+                draft.rules.chains.insert(chain_id(name), chain.rules);
+            }
+            Err(too_long) => draft.refuse(refuse_name(draft.guest, label, chain.place, &too_long)),
+        }
+    }
+    jumps
+}
+
 /// Root rules and jumps as one chain; both come sorted by priority.
-fn merge(root: Vec<(i16, PlacedRule)>, jumps: Vec<(i16, PlacedRule)>) -> Vec<PlacedRule> {
+fn merge(root: Ranked, jumps: Ranked) -> Vec<PlacedRule> {
     let mut merged = Vec::with_capacity(root.len() + jumps.len());
     let mut jumps = jumps.into_iter().peekable();
     for (priority, rule) in root {
@@ -144,13 +160,7 @@ enum Prefix {
 
 impl Prefix {
     fn of(label: &str) -> Self {
-        const TYPES: [(&str, u16); 5] = [
-            ("ipv4", condition::IPV4),
-            ("ipv6", condition::IPV6),
-            ("arp", condition::ARP),
-            ("rarp", condition::RARP),
-            ("vlan", condition::VLAN),
-        ];
+        const TYPES: [(&str, u16); 5] = [("ipv4", IPV4), ("ipv6", IPV6), ("arp", ARP), ("rarp", RARP), ("vlan", VLAN)];
         if label.starts_with("stp") {
             return Self::SpanningTree;
         }
@@ -186,13 +196,12 @@ fn target(action: Action) -> BridgeTarget {
     }
 }
 
-/// The tools cannot jump to the chain (nwfilter.md 3.1).
-fn refuse_name(guest: &GuestPolicy, chain: &SubChain, name: &str) -> Fault {
-    let message = format!("the chain name `{name}` is too long");
-    let room = chain_name::LONGEST.saturating_sub(name.len() - chain.label.len());
-    let label = format!("a filter chain of this device may have {room} characters");
-    let diagnostic = Diagnostic::error("chain-name-too-long", message, guest.place, label)
-        .also(chain.place, "a rule of the filter chain")
+/// A sub-chain that the tools cannot jump to (nwfilter.md 3.1); `place` is a rule in it.
+fn refuse_name(guest: &GuestPolicy, label: &str, place: Span, NameTooLong { name }: &NameTooLong) -> Fault {
+    let room = chain_name::LONGEST.saturating_sub(name.len() - label.len());
+    let expected = format!("a filter chain of this device may have {room} characters");
+    let diagnostic = Diagnostic::error("chain-name-too-long", format!("the chain name `{name}` is too long"), guest.place, expected)
+        .also(place, "a rule of the filter chain")
         .help("shorten the filter's `chain` or the device's name");
     Fault::new(diagnostic)
 }
@@ -213,20 +222,6 @@ fn judges(side: Side, rule: &PolicyRule) -> bool {
 /// An `inout` rule is written from the viewpoint of traffic to the guest (nwfilter.md 2.5).
 fn facing(side: Side, direction: Direction) -> Facing {
     if side == Side::FromGuest && direction == Direction::InOut { Facing::Reversed } else { Facing::AsWritten }
-}
-
-impl Protocol {
-    /// The Ethernet type that the element itself stands for.
-    fn ether_type(self) -> Option<u16> {
-        match self {
-            Self::Vlan => Some(condition::VLAN),
-            Self::Arp => Some(condition::ARP),
-            Self::Rarp => Some(condition::RARP),
-            Self::Ip => Some(condition::IPV4),
-            Self::Ipv6 => Some(condition::IPV6),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ pub(super) fn span(start: u32) -> Span {
 
 /// One rule a line: `[CHAIN PRIORITY:] ACTION DIRECTION PRIORITY [statematch=false] [PROTOCOL [[!][$]ATTRIBUTE=VALUE]..]`.
 ///
-/// `!` is `match='no'`, `$` a value from a variable, `_` a blank. A rule's place is its line number times 100, its conditions' places follow.
+/// `!` is `match='no'`, `$` a value from a variable, `_` a blank. A rule's place is its line number times 100, its conditions' places
+/// follow.
 pub(super) fn rules(text: &str) -> Vec<PolicyRule> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     (1..).zip(lines).map(|(number, line)| rule(number * 100, line)).collect()
@@ -152,8 +153,8 @@ pub(super) fn remarks_on(text: &str, quirks: Quirks) -> Vec<&'static str> {
 
 /// Compares everything that an object wants, chain by chain, with captured text.
 ///
-/// A line `[iptables]`, `[ip6tables]` or `[ebtables]` begins a family and `*TABLE` a table; until then it is nat for ebtables, else filter. Empty chains are not
-/// compared: captures do not show them.
+/// A line `[iptables]`, `[ip6tables]` or `[ebtables]` begins a family and `*TABLE` a table; until then it is nat for ebtables, else filter.
+/// Empty chains are not compared: captures do not show them.
 #[track_caller]
 pub(super) fn assert_golden(rules: &ObjectRules, golden: &str) {
     let wanted: BTreeMap<ChainId, Vec<Rule>> = rules

@@ -78,8 +78,8 @@ fn to_device(device: &DeviceName, target: IpTarget) -> IpRule {
 
 /// The directions that a rule is compiled for, one after the other.
 ///
-/// A rule with an ICMP type has no instance that is reversed, so libvirt makes none at all of an `inout` one (row 5). `fixed` makes of it the
-/// rule for `out` and the rule for `in`.
+/// A rule with an ICMP type has no instance that is reversed, so libvirt makes none at all of an `inout` one (row 5). `fixed` makes of it
+/// the rule for `out` and the rule for `in`.
 fn directions(rule: &PolicyRule, quirks: Quirks) -> &'static [Direction] {
     match rule.direction {
         Direction::In => &[Direction::In],
@@ -103,19 +103,11 @@ impl Instances<'_> {
     /// The rule for one side; `None` where there is none (nwfilter.md 2.7 and 2.8).
     fn make(&self, side: Side) -> Result<Option<IpRule>, Fault> {
         let facing = self.facing(side);
-        let reversed = facing == Facing::Reversed;
-        // Checked even for an instance that is left out, so that a fault does not depend on the direction.
-        let made = condition::compile(self.rule, facing, self.target(side)?, self.quirks)?;
-        let left_out = match side {
-            Side::FromGuest => self.explicit_states().is_some() && self.direction == Direction::In,
-            Side::ToGuest => self.explicit_states().is_some() && self.direction == Direction::Out,
-        };
-        if left_out
-            || reversed && (connection_limit(self.rule).is_some() || icmp_type(self.rule).is_some() || self.only_names_sender(&made))
-        {
+        // Made even where it is then left out, so that no fault depends on the direction.
+        let mut made = condition::compile(self.rule, facing, self.target(side)?, self.quirks)?;
+        if self.state_speaks_of_other(side) || facing == Facing::Reversed && self.stands_as_written_only(&made) {
             return Ok(None);
         }
-        let mut made = made;
         made.matches.extend(self.states(side).map(|states| IpMatch::ConnectionState(Invertible::is(states))));
         made.matches.extend(self.conversation(side).map(IpMatch::ConnectionDirection));
         Ok(Some(made))
@@ -140,14 +132,23 @@ impl Instances<'_> {
         })
     }
 
-    /// Whether a reversed instance would have nothing left of the rule, whose source Ethernet address cannot be reversed; states, sets and
-    /// comments do not count.
-    fn only_names_sender(&self, made: &IpRule) -> bool {
+    /// An explicit `state` is that of packets in the rule's own direction (row 21).
+    fn state_speaks_of_other(&self, side: Side) -> bool {
+        let other = match side {
+            Side::FromGuest => Direction::In,
+            Side::ToGuest => Direction::Out,
+        };
+        self.explicit_states().is_some() && self.direction == other
+    }
+
+    /// Limits and ICMP types are never reversed (rows 5 and 22). A source Ethernet address cannot be, so where the rule says nothing else
+    /// there is nothing to reverse; states, sets and comments do not count.
+    fn stands_as_written_only(&self, reversed: &IpRule) -> bool {
         let counts = |made: &IpMatch| !matches!(made, IpMatch::Set(_) | IpMatch::ConnectionLimit(_) | IpMatch::Comment(_));
-        self.rule.condition(Name::SrcMacAddr).is_some()
-            && made.source.is_none()
-            && made.destination.is_none()
-            && !made.matches.iter().any(counts)
+        let says_something = reversed.source.is_some() || reversed.destination.is_some() || reversed.matches.iter().any(counts);
+        connection_limit(self.rule).is_some()
+            || icmp_type(self.rule).is_some()
+            || self.rule.condition(Name::SrcMacAddr).is_some() && !says_something
     }
 
     /// `state`, where it counts: then it alone decides which instances there are and what they match (mode B).
@@ -221,7 +222,7 @@ fn connection_limit(rule: &PolicyRule) -> Option<&Condition> {
 
 fn refuse_continue(rule: &PolicyRule) -> Fault {
     let message = "`continue` exists at layer 2 only";
-    let diagnostic = Diagnostic::error("continue-at-layer-3", message, rule.place, "expected another action for this protocol");
+    let diagnostic = Diagnostic::error("continue-on-ip-rule", message, rule.place, "expected another action for this protocol");
     Fault::new(diagnostic.help("leave the rule out: it would do nothing"))
 }
 

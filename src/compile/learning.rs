@@ -8,15 +8,14 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{ObjectRules, PlacedRule, bridge_filter};
+use super::bridge_filter::{self, ARP, IPV4};
+use super::{ObjectRules, PlacedRule};
 use crate::addr::{Mac, PortRange};
 use crate::model::Quirks;
 use crate::resolve::{GuestPolicy, Learning};
 use crate::ruleset::chain_name::Side;
 use crate::ruleset::rule::{BridgeMatch, BridgeRule, BridgeTarget, EtherType, Invertible, MacNet};
 
-const IPV4: u16 = 0x0800;
-const ARP: u16 = 0x0806;
 const UDP: u8 = 17;
 /// The ports of a DHCP server and of its client.
 const SERVER: u16 = 67;

@@ -164,8 +164,7 @@ pub(super) fn invertible<T>(condition: &Condition, value: T) -> Invertible<T> {
 
 /// A range whose end lies before its start.
 pub(super) fn descending(end: &Condition, first: impl std::fmt::Display) -> Fault {
-    Fault::at(end, "descending-range", "the range ends before it begins", format!("expected a number not below {first}"))
-        .help("swap the two ends")
+    Fault::at(end, "descending-range", "the range ends before it begins", format!("expected at least `{first}`")).help("swap the two ends")
 }
 
 /// Two attributes of one match of which only one is negated.
@@ -174,6 +173,7 @@ pub(super) fn mixed_negation(one: &Condition, other: &Condition) -> Fault {
     Fault::at(other, "mixed-negation", message, "expected the same `match` as beside the type").also(one, "the type")
 }
 
-fn unusable(condition: &Condition, expected: impl Into<String>) -> Fault {
+/// A value of the wrong kind or size.
+pub(super) fn unusable(condition: &Condition, expected: impl Into<String>) -> Fault {
     Fault::at(condition, "unusable-value", "the rule cannot be made with this value", expected)
 }

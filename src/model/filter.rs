@@ -78,8 +78,9 @@ pub struct Rule {
     pub state_match: bool,
     /// The protocol element's name.
     pub protocol: Protocol,
-    /// The attributes of all its same-named protocol elements, merged (nwfilter.md 1.4): unique names, in the order of
-    /// first appearance, later values winning, `state` or-ed.
+    /// The attributes of all its same-named protocol elements, merged (nwfilter.md 1.4): unique names, later values winning in
+    /// the place of the first, `state` or-ed. Element by element and within one in the order of the table: the order in which
+    /// libvirt looks for variables (4.4).
     pub attributes: Vec<Attribute>,
     /// The `<rule>` start tag.
     pub span: Span,
@@ -300,6 +301,7 @@ pub enum Literal {
 /// A set of connection states; empty with `none` false means that no state was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[allow(missing_docs, reason = "the names are the XML's own")]
+#[expect(clippy::struct_excessive_bools, reason = "a set of five named bits, asked for one by one")]
 pub struct States {
     pub new: bool,
     pub established: bool,

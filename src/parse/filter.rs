@@ -45,11 +45,13 @@ pub(super) fn recover_filter(root: &Element<'_>, parsed: &mut Parsed) {
     parsed.broken.push(Broken { what, span: root.span });
 }
 
+/// Reads all parts before it gives up on any, so that one run tells every fault.
 fn read_filter(root: &Element<'_>, report: &mut Report<'_>) -> Option<Filter> {
     let mut visit = Visit::new(root);
     let name = read_name(&mut visit, report);
     let chain = chain::read_chain(&mut visit, report);
     let uuid = visit.child("uuid").and_then(|element| read_uuid(element, report));
+    // One walk over both kinds: the order of rules and references decides the order of the rules made of them (3.3).
     let mut entries = Vec::new();
     for child in visit.children_among(&["rule", "filterref"]) {
         entries.extend(match child.name {
@@ -61,6 +63,7 @@ fn read_filter(root: &Element<'_>, report: &mut Report<'_>) -> Option<Filter> {
     Some(Filter { name: name?, uuid, chain: chain?, entries, span: root.span })
 }
 
+/// Reads `name`. libvirt takes any text and then fails to save one with a `/`; control characters would only blur our output.
 fn read_name(visit: &mut Visit<'_>, report: &mut Report<'_>) -> Option<Spanned<Arc<str>>> {
     let attribute = require(visit.attribute("name"), "name", visit.element(), report.diagnostics())?;
     let name = attribute.value.as_ref();

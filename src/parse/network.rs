@@ -70,14 +70,14 @@ fn read_network(element: &Element<'_>, document: Document, quirks: Quirks, diagn
     visit.ignore(&["connections"], &["title", "description", "metadata", "bandwidth", "virtualport", "port"]);
     let name = read_name(&mut visit, diagnostics);
     let uuid = read_uuid(&mut visit, diagnostics);
-    let ipv6 = read_flag(visit.attribute("ipv6"), diagnostics);
+    let ipv6 = read_flag(visit.filled_attribute("ipv6"), diagnostics);
     read_flag(visit.attribute("trustGuestRxFilters"), diagnostics);
     let forward = forward::read_forward(visit.child("forward"), quirks, diagnostics);
-    // A faulty mode is reported once; what depends on it is judged as if it were the default.
-    let mode = forward.as_ref().map_or(Mode::Isolated, |(mode, _)| *mode);
+    // A faulty mode is reported once: what depends on it is then not judged.
+    let mode = forward.as_ref().map(|(mode, _)| *mode);
     let bridge = read_bridge(&mut visit, mode, diagnostics);
     let elements: Vec<_> = visit.children("ip").collect();
-    if forward.is_some() {
+    if let Some(mode) = mode {
         judge_presence_of_addresses(&elements, mode, element, quirks, diagnostics);
     }
     let addresses = address::read_addresses(&elements, quirks, diagnostics);
@@ -109,7 +109,7 @@ fn read_name(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option
 }
 
 fn read_uuid(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<Uuid>> {
-    let text = visit.child("uuid")?.text();
+    let text = visit.child("uuid").map(Element::text).filter(|text| !text.value.is_empty())?;
     let uuid = parse_uuid(&text.value);
     if uuid.is_none() {
         let message = format!("`{}` is not a UUID", text.value.trim());
@@ -124,22 +124,35 @@ fn read_flag(attribute: Option<&Attribute<'_>>, diagnostics: &mut Vec<Diagnostic
 }
 
 /// `<bridge>`: its name in modes with a bridge of their own, `None` in all others, which share somebody else's.
-fn read_bridge(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
+fn read_bridge(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
     let mut bridge = visit.child("bridge").map(Visit::new);
     let name = bridge.as_mut().and_then(|bridge| bridge.filled_attribute("name"));
     let device = name.and_then(|name| read_device(name, diagnostics));
-    if mode.has_own_bridge() && name.is_none() {
+    let own = mode.is_some_and(Mode::has_own_bridge);
+    if own && name.is_none() {
         let span = bridge.as_ref().map_or(visit.element(), Visit::element).name_span;
         diagnostics.push(
             Diagnostic::error("bridge-name-missing", "a network without the name of its bridge", span, "expected `<bridge name='..'/>`")
                 .help("write the name that the bridge has on this host, such as `virbr0`"),
         );
     }
+    if let (Some(name), Some(Mode::Bridge), Some(forward)) = (name, mode, visit.element().child("forward")) {
+        diagnostics.extend(judge_bridge_and_device(name, forward));
+    }
     if let Some(mut bridge) = bridge {
         service::read_bridge_settings(&mut bridge, mode, diagnostics);
         bridge.finish(diagnostics);
     }
-    device.filter(|_| mode.has_own_bridge())
+    device.filter(|_| own)
+}
+
+/// In mode `bridge` guests are plugged into a bridge or onto a device, not both.
+fn judge_bridge_and_device(name: &Attribute<'_>, forward: &Element<'_>) -> Option<Diagnostic> {
+    let dev = forward.attribute("dev").filter(|dev| !dev.value.is_empty()).map(|dev| dev.name_span);
+    let device = dev.or(forward.child("interface").map(|interface| interface.name_span))?;
+    let message = "mode `bridge` knows a bridge or a forward device, not both";
+    let fault = Diagnostic::error("bridge-name-and-device", message, name.name_span, "expected only one of the two");
+    Some(fault.also(device, "the other one"))
 }
 
 /// Whether there are `<ip>` elements where the mode wants them, and none where it forbids them.

@@ -69,14 +69,14 @@ pub(crate) fn parse_ip(text: &str) -> Option<IpSpelling> {
     }
 }
 
-/// 32 hexadecimal digits of any case, dashes between bytes and blanks around allowed.
+/// 32 hexadecimal digits of any case; dashes and blanks may stand before each byte, blanks behind the last one.
 ///
 /// [`Uuid::parse_str`] knows other forms (braces, `urn:`) and not these blanks.
 pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     let mut bytes = [0; 16];
-    let mut rest = text.trim_matches(is_c_blank);
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        let pair = if at == 0 { rest } else { rest.trim_start_matches('-') };
+    let mut rest = text.trim_end_matches(is_c_blank);
+    for byte in &mut bytes {
+        let pair = rest.trim_start_matches(|c| c == '-' || is_c_blank(c));
         let digits = pair.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
         *byte = u8::from_str_radix(digits, 16).ok()?;
         rest = &pair[2..];
@@ -274,7 +274,16 @@ mod tests {
         let expected = Uuid::parse_str(dashed).ok();
         assert_eq!(parse_uuid(dashed), expected);
         assert_eq!(parse_uuid(" C79AF8F0B9D94F5A9B2E3F7C3A5D5B01\n"), expected);
-        for text in ["", "{c79af8f0-b9d9-4f5a-9b2e-3f7c3a5d5b01}", "c79af8f0", "c79af8f0-b9d9-4f5a-9b2e-3f7c3a5d5b0", "\u{e9}\u{e9}"] {
+        assert_eq!(parse_uuid("-c79af8f0--b9d9 4f5a9b2e3f7c3a5d5b01"), expected);
+        for text in [
+            "",
+            "{c79af8f0-b9d9-4f5a-9b2e-3f7c3a5d5b01}",
+            "c79af8f0",
+            "c79af8f0-b9d9-4f5a-9b2e-3f7c3a5d5b0",
+            "c-79af8f0b9d94f5a9b2e3f7c3a5d5b01",
+            "c79af8f0b9d94f5a9b2e3f7c3a5d5b01-",
+            "\u{e9}\u{e9}",
+        ] {
             assert_eq!(parse_uuid(text), None, "{text}");
         }
     }

@@ -5,6 +5,7 @@
 
 use super::xml::{Attribute, Element, Node, Text, character};
 use crate::diagnostic::Diagnostic;
+use crate::source::Span;
 
 /// A reading of one element; [`Visit::finish`] ends it.
 #[must_use = "without `finish` unknown names go unreported"]
@@ -63,7 +64,7 @@ impl<'a> Visit<'a> {
 
     /// All children of this name, in order.
     pub(crate) fn children(&mut self, name: &'static str) -> impl Iterator<Item = &'a Element<'a>> + use<'a> {
-        self.children_among(std::slice::from_ref(&name)).filter(move |element| element.name == name)
+        self.children_among(&[name])
     }
 
     /// All children whose name is one of `names`, in order: for lists that mix kinds.
@@ -124,6 +125,9 @@ impl<'a> Visit<'a> {
             return;
         }
         for (at, child) in self.element.elements().enumerate().filter(|(_, child)| !child.is_foreign()) {
+            if diagnostics.len() >= MAX_REMARKS {
+                return;
+            }
             match self.children.iter().find(|(name, _)| *name == child.name) {
                 None => diagnostics.push(self.unknown_element(child)),
                 Some((_, Occurs::Often)) => {}
@@ -148,13 +152,27 @@ impl<'a> Visit<'a> {
         let texts = self.element.children.iter().filter_map(|node| if let Node::Text(text) = node { Some(text) } else { None });
         if let Some(stray) = texts.into_iter().find(|text| !text.value.chars().all(character::is_blank)) {
             let message = format!("text in `<{}>` is ignored", self.element.name);
-            diagnostics.push(Diagnostic::warning("unexpected-text", message, stray.span, "only elements may stand here"));
+            diagnostics.push(Diagnostic::warning("unexpected-text", message, visible(stray), "only elements may stand here"));
         }
     }
 }
 
+/// Diagnostics of one file after which warnings are no longer of use.
+pub(crate) const MAX_REMARKS: usize = 1000;
+
 /// Stands for "all attributes" in the list of those that were asked for; no XML name is empty.
 const ANY: &str = "";
+
+/// The place of a text without the blanks around, where no line end or reference moves it.
+fn visible(text: &Text<'_>) -> Span {
+    let (all, inner) = (&*text.value, text.value.trim_matches(character::is_blank));
+    if all.len() != (text.span.end - text.span.start) as usize {
+        return text.span;
+    }
+    let leading = all.len() - all.trim_start_matches(character::is_blank).len();
+    let start = text.span.start + u32::try_from(leading).unwrap_or(0);
+    Span { start, end: start + u32::try_from(inner.len()).unwrap_or(0), ..text.span }
+}
 
 fn repeated_element(first: &Element<'_>, again: &Element<'_>) -> Diagnostic {
     let message = format!("`<{}>` stands here a second time and is ignored", again.name);
@@ -204,4 +222,73 @@ fn edits(a: &str, b: &str) -> usize {
         before_last = std::mem::replace(&mut last, current);
     }
     last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::xml;
+    use crate::source::FileId;
+
+    /// What is said about `text` when its reader asks for `known`, `once` and `often`.
+    fn report(text: &str, read: impl Fn(&mut Visit<'_>)) -> Vec<(&'static str, String, Option<String>)> {
+        let document = xml::read(text, FileId(0));
+        let root = document.root.expect("tests are well-formed");
+        let mut diagnostics = Vec::new();
+        let mut visit = Visit::new(&root);
+        read(&mut visit);
+        visit.finish(&mut diagnostics);
+        let under = |span: Span| text[span.start as usize..span.end as usize].to_owned();
+        diagnostics.into_iter().map(|diagnostic| (diagnostic.code, under(diagnostic.span()), diagnostic.help)).collect()
+    }
+
+    #[test]
+    fn what_was_asked_for_is_not_reported() {
+        let said = report("<a b='1' c='2'>\n <d/> <e/><e/> <m/> </a>", |visit| {
+            assert!(visit.attribute("b").is_some() && visit.attribute("z").is_none() && visit.child("d").is_some());
+            assert_eq!(visit.children("e").count(), 2);
+            visit.ignore(&["c"], &["m"]);
+        });
+        assert_eq!(said, []);
+    }
+
+    #[test]
+    fn unknown_names_are_reported_with_the_nearest_known_one() {
+        let said = report("<a adress='1'><frward/><xyzzy/></a>", |visit| {
+            visit.attribute("address");
+            visit.child("forward");
+        });
+        let help = |name: &str| Some(format!("did you mean `{name}`?"));
+        let expected = [
+            ("unknown-attribute", "adress".to_owned(), help("address")),
+            ("unknown-element", "frward".to_owned(), help("forward")),
+            ("unknown-element", "xyzzy".to_owned(), None),
+        ];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn names_of_other_namespaces_are_passed_over() {
+        let said = report("<a xmlns:d='urn:d' xmlns='urn:e' d:x='1'><d:options/></a>", |_| {});
+        assert_eq!(said, []);
+    }
+
+    #[test]
+    fn a_singleton_counts_once_and_text_nowhere() {
+        let said = report("<a><b c='1'/> stray <b c='2'/></a>", |visit| {
+            let first = visit.child("b").expect("it is there");
+            assert_eq!(first.attribute("c").map(|c| &*c.value), Some("1"));
+        });
+        let codes: Vec<_> = said.iter().map(|(code, under, _)| (*code, under.as_str())).collect();
+        assert_eq!(codes, [("repeated-element", "b"), ("unexpected-text", "stray")]);
+    }
+
+    #[test]
+    fn swapped_letters_are_one_edit_and_far_words_no_suggestion() {
+        assert_eq!(edits("dirction", "direction"), 1);
+        assert_eq!(edits("ruote", "route"), 1);
+        assert_eq!(nearest("IPv4", ["ipv6", "ipv4"]), Some("ipv4"));
+        assert_eq!(nearest("banana", ["nat", "route"]), None);
+        assert_eq!(nearest(&"a".repeat(100), ["nat"]), None);
+    }
 }

@@ -115,3 +115,6 @@ impl Attribute<'_> {
         self.name == "xmlns" || self.name.contains(':')
     }
 }
+
+#[cfg(test)]
+mod tests;

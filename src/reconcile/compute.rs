@@ -19,6 +19,8 @@ pub struct Computed {
     pub counts: Counts,
     /// All there is to say about the files.
     pub diagnostics: Vec<Diagnostic>,
+    /// Where the definitions begin that are broken.
+    pub broken: Vec<Span>,
     /// What every network and guest may do.
     pub resolved: Resolved,
     /// The rules of it.
@@ -65,12 +67,13 @@ pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
     let stock = stock(&mut sources, reading.quirks);
     let resolved = resolve::resolve(&documents, &stock, links, reading.quirks);
     let compiled = compile::compile(&resolved, reading.quirks);
+    let broken = documents.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
     let mut diagnostics: Vec<Diagnostic> = documents.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
     diagnostics.extend(resolved.diagnostics.iter().chain(&compiled.diagnostics).cloned());
     if reading.strict {
         diagnostics.iter_mut().for_each(escalate);
     }
-    Computed { sources, counts, diagnostics, resolved, compiled }
+    Computed { sources, counts, diagnostics, broken, resolved, compiled }
 }
 
 /// The built-in filters, as files that show where they are in diagnostics.

@@ -3,13 +3,13 @@
 //! Steps report here and go on, so that one pass shows every fault. The order in which they report does not matter:
 //! the result is sorted by place and rid of repetitions (a fault in a shared filter is found once a guest).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::Held;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Object;
 use crate::parse::{Broken, BrokenKind, Parsed};
-use crate::source::Span;
 
 /// Everything found so far.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Findings {
     /// The held objects in order, and the diagnostics by place, each once.
     pub(super) fn finish(self) -> (Vec<Held>, Vec<Diagnostic>) {
         let mut diagnostics = self.diagnostics;
-        diagnostics.sort_by(|a, b| order_key(a).cmp(&order_key(b)));
+        diagnostics.sort_by(by_place);
         diagnostics.dedup();
         (self.held.into_values().collect(), diagnostics)
     }
@@ -86,10 +86,15 @@ pub(super) fn groups<T: Copy, K: Ord>(items: &[T], key: impl Fn(T) -> Option<K>)
     by_key.into_values().filter(|group| group.len() > 1).collect()
 }
 
-/// Distinct values sort by their places first, then whole, so that repetitions end up side by side.
-fn order_key(diagnostic: &Diagnostic) -> (Vec<Span>, Severity, &str, &str) {
-    let places = diagnostic.labels.iter().map(|label| label.span).collect();
-    (places, diagnostic.severity, diagnostic.code, &diagnostic.message)
+/// Places first, then whatever else tells two diagnostics apart, so that repetitions end up side by side.
+fn by_place(a: &Diagnostic, b: &Diagnostic) -> Ordering {
+    let places = |diagnostic: &Diagnostic| diagnostic.labels.iter().map(|label| label.span).collect::<Vec<_>>();
+    let rest = |diagnostic: &Diagnostic| (diagnostic.severity, diagnostic.code);
+    a.span()
+        .cmp(&b.span())
+        .then_with(|| places(a).cmp(&places(b)))
+        .then_with(|| rest(a).cmp(&rest(b)))
+        .then_with(|| a.message.cmp(&b.message))
 }
 
 /// A broken object with the first error of its file from its own start on: that is the one that broke it.

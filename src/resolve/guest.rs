@@ -10,7 +10,7 @@ use super::finding::Findings;
 use super::includes::Library;
 use super::interface::Tap;
 use super::value;
-use super::variables::{Bindings, Expansion, Item, Scope};
+use super::variables::{Bindings, Expansion, FAULT_LIMIT, Item, Scope};
 use super::{GuestPolicy, Learning, Treatment};
 use crate::addr::Mac;
 use crate::diagnostic::Diagnostic;
@@ -105,23 +105,25 @@ fn treatment(
     reference: &Reference,
     quirks: Quirks,
 ) -> Result<Treatment, Vec<Diagnostic>> {
-    let Expansion { rules, missing, mut faults, .. } = expansion;
+    let Expansion { rules, missing, mut faults, exceeded, .. } = expansion;
+    if let Some(exceeded) = exceeded {
+        faults.push(exceeded);
+        return Err(faults);
+    }
     if missing.is_empty() {
         return if faults.is_empty() { Ok(Treatment::Filtered(rules)) } else { Err(faults) };
     }
-    if missing.len() == 1 && missing.keys().all(|access| is_learnable(access)) {
-        return match learning(bindings, quirks) {
-            Ok(Some(_)) if quirks == Quirks::Fixed && !faults.is_empty() => Err(faults),
-            Ok(Some(learning)) => Ok(Treatment::Learning(learning)),
-            Ok(None) => {
-                faults.extend(missing.iter().map(|(access, &span)| missing_variable(access, span, bindings, tap, reference)));
-                Err(faults)
-            }
-            Err(fault) => Err(vec![*fault]),
-        };
+    let only_address = missing.len() == 1 && missing.keys().all(|access| is_learnable(access));
+    let learned = if only_address { learning(bindings, quirks).map_err(|fault| vec![*fault])? } else { None };
+    match learned {
+        Some(learning) if faults.is_empty() || quirks == Quirks::Libvirt => Ok(Treatment::Learning(learning)),
+        Some(_) => Err(faults),
+        None => {
+            let shown = missing.iter().take(FAULT_LIMIT);
+            faults.extend(shown.map(|(access, &span)| missing_variable(access, span, bindings, tap, reference)));
+            Err(faults)
+        }
     }
-    faults.extend(missing.iter().map(|(access, &span)| missing_variable(access, span, bindings, tap, reference)));
-    Err(faults)
 }
 
 /// Learning fills `$IP` on iterator 0 and nothing else.
@@ -192,7 +194,7 @@ fn missing_variable(access: &Access, span: Span, bindings: &Bindings<'_>, tap: &
         format!("add `<parameter name='{name}' value='...'/>`")
     };
     let fault = fault.also(reference.span, "expected a `<parameter>` in here").help(help);
-    with_suggestion(fault, name, bindings.names().filter(|known| **known != **name))
+    with_suggestion(fault, name, bindings.names().filter(|known| **known != **name).take(FAULT_LIMIT))
 }
 
 fn missing_mac(interface: &Interface, reference: &Reference) -> Diagnostic {

@@ -16,6 +16,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::filter::{Entry, Filter, Reference};
 use crate::parse::visit::with_suggestion;
 use crate::parse::{BrokenKind, Parsed};
+use crate::source::Span;
 
 /// How many filters may stand one inside the other. Real trees are three or four deep.
 pub(super) const DEPTH_LIMIT: u32 = 64;
@@ -23,8 +24,9 @@ pub(super) const DEPTH_LIMIT: u32 = 64;
 /// How many rules a guest may have; `clean-traffic` has 17. Far beyond, no tool would load them in useful time.
 pub(super) const RULE_LIMIT: u64 = 65_536;
 
-/// How many missing filters get a suggestion: comparing names costs time, which hostile files must not command.
+/// How many missing filters get a suggestion, and from how many names: comparing costs time, which hostile files must not command.
 const SUGGESTION_LIMIT: u32 = 32;
+const SUGGESTION_NAMES: usize = 10_000;
 
 /// All filters by name, with what is wrong with them.
 #[derive(Debug)]
@@ -68,7 +70,8 @@ enum PreparedEntry<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Waiting,
-    Open,
+    /// On the path, at this place of it.
+    Open(usize),
     Done,
 }
 
@@ -217,7 +220,7 @@ impl<'a> Library<'a> {
     }
 
     fn check_tree(&mut self, start: usize, progress: &mut [Progress]) {
-        progress[start] = Progress::Open;
+        progress[start] = Progress::Open(0);
         let mut path = vec![(start, 0)];
         while let Some(&mut (filter, ref mut next)) = path.last_mut() {
             let Some(entry) = self.filters[filter].filter.entries.get(*next) else {
@@ -226,24 +229,23 @@ impl<'a> Library<'a> {
                 path.pop();
                 continue;
             };
+            let place = *next;
+            *next += 1;
             let child = match entry {
                 Entry::Reference(reference) => self.names.get(&*reference.filter.value),
                 Entry::Rule(_) => None,
             };
-            match child {
-                Some(&Definition::Whole(child)) if progress[child] == Progress::Waiting => {
-                    progress[child] = Progress::Open;
+            let Some(&Definition::Whole(child)) = child else { continue };
+            match progress[child] {
+                Progress::Waiting => {
+                    progress[child] = Progress::Open(path.len());
                     path.push((child, 0));
-                    continue;
                 }
-                Some(&Definition::Whole(child)) if progress[child] == Progress::Open => {
-                    let fault = self.filter_loop(&path, child);
+                Progress::Open(first) => {
+                    let fault = self.filter_loop(&path[first..], entry_span(&self.filters[filter].filter.entries[place]));
                     self.filters[filter].faults.push(fault);
                 }
-                _ => {}
-            }
-            if let Some((_, next)) = path.last_mut() {
-                *next += 1;
+                Progress::Done => {}
             }
         }
     }
@@ -289,24 +291,24 @@ impl<'a> Library<'a> {
         (prepared.entries, prepared.rules, prepared.depth) = (entries, rules, depth);
     }
 
-    /// The filters from `first` to the end of the path, and back to `first`.
-    fn filter_loop(&self, path: &[(usize, usize)], first: usize) -> Diagnostic {
-        let start = path.iter().position(|&(filter, _)| filter == first).expect("an open filter is on the path");
-        let members = &path[start..];
-        let name = |filter: usize| &*self.filters[filter].filter.name.value;
-        let way: Vec<String> =
-            members.iter().map(|&(filter, _)| name(filter)).chain([name(first)]).map(|name| format!("`{name}`")).collect();
-        let &(last, at) = members.last().expect("a loop has a member");
-        let place = |filter: usize, at: usize| match &self.filters[filter].filter.entries[at] {
-            Entry::Reference(reference) => reference.filter.span,
-            Entry::Rule(rule) => rule.span,
-        };
-        let message = format!("filter `{}` includes itself: {}", name(first), shorten(&way));
-        let fault = Diagnostic::error(LOOP, message, place(last, at), "this closes the loop").help("remove one of the references");
-        members[..members.len() - 1]
-            .iter()
-            .take(SHOWN)
-            .fold(fault, |fault, &(filter, at)| fault.also(place(filter, at), format!("included by `{}` here", name(filter))))
+    /// The filters of `members` in a circle; each comes with the number of the entry after the one that leads on.
+    fn filter_loop(&self, members: &[(usize, usize)], closing: Span) -> Diagnostic {
+        let filter = |at: usize| self.filters[members[at].0].filter;
+        // A loop may go through every file there is.
+        let left_out = SHOWN..members.len().saturating_sub(SHOWN).max(SHOWN);
+        let shown = (0..members.len()).filter(|at| !left_out.contains(at));
+        let mut way = String::new();
+        for at in shown.clone() {
+            if at == left_out.end && !left_out.is_empty() {
+                way += "... -> ";
+            }
+            way.extend(["`", &*filter(at).name.value, "` -> "]);
+        }
+        let message = format!("filter `{0}` includes itself: {way}`{0}`", filter(0).name.value);
+        let fault = Diagnostic::error(LOOP, message, closing, "this closes the loop").help("remove one of the references");
+        shown.filter(|&at| at + 1 < members.len()).fold(fault, |fault, at| {
+            fault.also(entry_span(&filter(at).entries[members[at].1 - 1]), format!("included by `{}` here", filter(at).name.value))
+        })
     }
 
     fn missing_filter(&self, reference: &Reference) -> Diagnostic {
@@ -319,24 +321,24 @@ impl<'a> Library<'a> {
         );
         let Some(left) = self.suggestions_left.get().checked_sub(1) else { return fault };
         self.suggestions_left.set(left);
-        with_suggestion(fault, wanted, self.names.keys().copied())
+        with_suggestion(fault, wanted, self.names.keys().copied().take(SUGGESTION_NAMES))
     }
 }
 
 const LOOP: &str = "filter-loop";
 
-/// How many members of a loop are shown one by one.
+/// How many members of a loop are shown at each end of its way.
 const SHOWN: usize = 8;
 
 fn references(filter: &Filter) -> impl Iterator<Item = &Reference> {
     filter.entries.iter().filter_map(|entry| if let Entry::Reference(reference) = entry { Some(reference) } else { None })
 }
 
-fn shorten(way: &[String]) -> String {
-    if way.len() <= 2 * SHOWN {
-        return way.join(" -> ");
+fn entry_span(entry: &Entry) -> Span {
+    match entry {
+        Entry::Reference(reference) => reference.filter.span,
+        Entry::Rule(rule) => rule.span,
     }
-    format!("{} -> ... -> {}", way[..SHOWN].join(" -> "), way[way.len() - SHOWN..].join(" -> "))
 }
 
 fn broken_filter(reference: &Reference, cause: &Diagnostic) -> Diagnostic {

@@ -13,6 +13,7 @@ use super::{Link, LinkKind};
 use crate::addr::{DeviceName, Mac};
 use crate::diagnostic::Diagnostic;
 use crate::model::Object;
+use crate::model::filter::Reference;
 use crate::model::interface::{Document, Interface};
 use crate::model::network::{Forward, Network};
 use crate::parse::Parsed;
@@ -81,7 +82,9 @@ impl<'l> Candidates<'l> {
         for link in links.iter().filter(|link| link.kind == LinkKind::Other && !bridges.contains(&link.device)) {
             by_tail.entry(tail(link.mac)).or_default().push(&link.device);
         }
-        by_tail.values_mut().for_each(|devices| devices.sort());
+        for devices in by_tail.values_mut() {
+            devices.sort();
+        }
         Self { by_tail }
     }
 
@@ -107,36 +110,33 @@ fn locate<'a>(
     }
     let filter = interface.filter.as_ref()?;
     let Some(mac) = interface.mac else {
-        findings
-            .report(no_tap(interface, "expected a `<target dev>` or a `<mac>` in here").also(filter.span, "this filter is not applied"));
+        findings.report(no_tap(interface, filter, "expected a `<target dev>` or a `<mac>` in here".into()));
         return None;
     };
     if interface.owner_uuid.is_some_and(|owner| bound.contains(&(owner, mac.value))) {
         return None;
     }
-    match candidates.of(mac.value) {
-        [device] => Some(Tap { device: (*device).clone(), interface }),
-        [] => {
-            let label = format!("no device has the address of `{}`", mac.value);
-            findings.report(no_tap(interface, label).also(filter.span, "this filter is not applied"));
-            None
-        }
+    let label = match candidates.of(mac.value) {
+        [device] => return Some(Tap { device: (*device).clone(), interface }),
+        [] => format!("no device has the address of `{}`", mac.value),
         several => {
             let names: Vec<String> = several.iter().map(|device| format!("`{device}`")).collect();
-            let label = format!("{} have the address of `{}`", names.join(", "), mac.value);
-            findings.report(no_tap(interface, label).also(filter.span, "this filter is not applied"));
-            None
+            format!("{} have the address of `{}`", names.join(", "), mac.value)
         }
-    }
+    };
+    findings.report(no_tap(interface, filter, label));
+    None
 }
 
-fn no_tap(interface: &Interface, label: impl Into<String>) -> Diagnostic {
+fn no_tap(interface: &Interface, filter: &Reference, label: String) -> Diagnostic {
     let message = match &interface.owner {
         Some(owner) => format!("an interface of `{owner}` has no device and no rules"),
         None => "an interface has no device and no rules".into(),
     };
     let place = interface.mac.map_or(interface.span, |mac| mac.span);
-    Diagnostic::warning("no-tap", message, place, label).help("name the device with `<target dev='...'/>`")
+    Diagnostic::warning("no-tap", message, place, label)
+        .also(filter.span, "this filter is not applied")
+        .help("name the device with `<target dev='...'/>`")
 }
 
 /// Of several documents about one interface of one guest, the one nearest to the kernel.

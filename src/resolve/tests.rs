@@ -1,5 +1,6 @@
 //! Documents built by hand, and what they resolve to, as short text.
 
+mod document;
 mod includes;
 mod interface;
 mod network;

@@ -1,10 +1,11 @@
 //! The text of a variable to the typed value of an attribute.
 //!
 //! libvirt pastes a variable's text into the command of the tool, so what it means is what the tool reads at that place, not what
-//! the XML would mean if it stood there: `10` after `-p` of ebtables is 0x10. [`read`] follows the tools (iptables, ip6tables
+//! the XML would mean if it stood there: `800` after `-p` of ebtables is 0x800. [`read`] follows the tools (iptables, ip6tables
 //! and ebtables 1.8.9, tried one option at a time), and refuses what they refuse. In `fixed` quirks it also refuses what a
 //! literal of the same attribute could not mean, and what the two would read differently. Names that the tools look
 //! up in the system's databases (hosts, services, most protocols) are refused in both: the same files must mean the same rules on every host.
+//! So are numbers that a tool would cut to fit, but for `--vlan-encap`, where libvirt's own literals depend on it (row 8 of nwfilter.md section 8).
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -61,10 +62,13 @@ const IP_PROTOCOLS: [(&str, u32); 9] =
 /// When the tool would refuse the text, or `fixed` quirks do.
 pub(super) fn read(text: &str, rule: &Rule, spec: &AttributeSpec, quirks: Quirks) -> Result<Option<Literal>, Refusal> {
     let value = match spec.kind {
-        // Variables that do not work (nwfilter.md 4.2); the parser lets them pass in libvirt quirks only.
+        // Where variables do not work (nwfilter.md 4.2), libvirt acts as if nothing had been written, and `fixed` never lets a rule widen.
+        ValueKind::Comment => return Err(Refusal::new("expected no variable here")),
+        ValueKind::States | ValueKind::Flag | ValueKind::TcpFlags if quirks == Quirks::Fixed => {
+            return Err(Refusal::new("expected no variable here"));
+        }
         ValueKind::States | ValueKind::Flag => return Ok(None),
         ValueKind::TcpFlags => Literal::TcpFlags(0, 0),
-        ValueKind::Comment => return Err(Refusal::new("expected no variable in a comment")),
         ValueKind::Number { .. } if is_port(spec.name) => port(text, rule, spec.name, quirks)?,
         ValueKind::Number { .. } | ValueKind::Decimal | ValueKind::EtherType { .. } | ValueKind::ArpOpcode | ValueKind::IpProtocol => {
             Literal::Number(word(text, spec, quirks).map_or_else(|| number(text, rule.protocol, spec, quirks), Ok)?)
@@ -161,13 +165,19 @@ fn mac_mask(text: &str, quirks: Quirks) -> Result<Mac, Refusal> {
 
 fn number(text: &str, protocol: Protocol, spec: &AttributeSpec, quirks: Quirks) -> Result<u32, Refusal> {
     let (least, most) = bounds(protocol, spec, quirks);
-    let number = digits(text, notation(protocol, spec.name), quirks)?;
+    let notation = notation(protocol, spec.name);
+    let number = digits(text, notation, quirks)?;
     let number = number.map(|number| if quirks == Quirks::Libvirt { wrap(spec.name, number) } else { number });
     match number.and_then(|number| u32::try_from(number).ok()) {
         Some(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(Refusal {
-            expected: format!("expected a number from {least} to {most}").into(),
-            help: Some("write a number in place of a name"),
+            expected: match notation {
+                Notation::Hex => format!("expected a hex number from {least:#x} to {most:#x}"),
+                Notation::Decimal => format!("expected a decimal number from {least} to {most}"),
+                Notation::C => format!("expected a number from {least} to {most}"),
+            }
+            .into(),
+            help: Some("names are not looked up, except those that the attribute's own values have"),
         }),
     }
 }
@@ -226,7 +236,8 @@ fn digits(text: &str, notation: Notation, quirks: Quirks) -> Result<Option<u64>,
 
 fn refuse_ambiguous(text: &str, notation: Notation) -> Result<(), Refusal> {
     let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    if notation == Notation::Hex && text.len() > 1 && hex_digits(text).is_none() {
+    let bare_hex = hex_digits(text).is_none() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if notation == Notation::Hex && text.len() > 1 && bare_hex {
         let expected = "expected hex with `0x`: ebtables reads this as hex, the attribute's own values are decimal";
         return Err(Refusal { expected: expected.into(), help: Some("write `0x` and hex digits") });
     }

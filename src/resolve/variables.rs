@@ -14,14 +14,15 @@ use super::{Condition, PolicyRule};
 use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::model::attribute::AttributeSpec;
-use crate::model::filter::{Access, AttributeName, Chain, Element, Literal, Parameter, Rule, Value};
+use crate::model::filter::{Access, Attribute, AttributeName, Chain, Element, Literal, Parameter, Rule, Value};
 use crate::source::Span;
 
-/// How many list elements a guest's tree may look at, all rules together; a bound on time, not on what can be meant.
-const STEP_LIMIT: u64 = 10_000_000;
+/// How many list elements a guest's rules may look at, all together: a bound on time, where long lists of one repeated value
+/// make few rules but much work. Without repetitions [`RULE_LIMIT`] is reached first.
+const STEP_LIMIT: u64 = 2_000_000;
 
 /// How many faults of one guest are shown.
-const FAULT_LIMIT: usize = 64;
+pub(super) const FAULT_LIMIT: usize = 64;
 
 /// One element of a variable's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +80,9 @@ pub(super) struct Expansion<'a> {
     pub missing: BTreeMap<&'a Access, Span>,
     /// Whatever else is wrong.
     pub faults: Vec<Diagnostic>,
-    /// The guest's `<filterref>`, which every fault shows as its second place.
+    /// The limit that the guest exceeds, after which nothing more was added.
+    pub exceeded: Option<Diagnostic>,
+    /// The guest's `<filterref>`, which faults show that come from its parameters as a whole.
     binding: Span,
     quirks: Quirks,
     steps: u64,
@@ -196,7 +199,7 @@ impl<'a> PreparedRule<'a> {
 
     /// The rule with the values of one combination: `position` holds a row number for every iterator.
     fn instance(&self, values: &[Values], position: &[usize]) -> PolicyRule {
-        let condition = |(attribute, slot): (&'a crate::model::filter::Attribute, &Option<(usize, usize)>)| {
+        let condition = |(attribute, slot): (&'a Attribute, &Option<(usize, usize)>)| {
             let (value, from_variable) = match (&attribute.value, *slot) {
                 (Value::Literal(literal), _) => (literal.clone(), false),
                 (Value::Variable(_), Some((iterator, column))) => (values[iterator][position[iterator]][column].clone()?, true),
@@ -221,10 +224,10 @@ impl<'a> PreparedRule<'a> {
 impl<'a> Expansion<'a> {
     /// Nothing yet, for the guest with this `<filterref>`.
     pub(super) fn new(binding: Span, quirks: Quirks) -> Self {
-        Self { rules: Vec::new(), missing: BTreeMap::new(), faults: Vec::new(), binding, quirks, steps: 0 }
+        Self { rules: Vec::new(), missing: BTreeMap::new(), faults: Vec::new(), exceeded: None, binding, quirks, steps: 0 }
     }
 
-    /// Adds what one rule becomes; breaks off when the guest exceeds a limit, which is then among the faults.
+    /// Adds what one rule becomes; breaks off when the guest exceeds a limit.
     pub(super) fn add(&mut self, prepared: &PreparedRule<'a>, scope: &Scope<'_, 'a>) -> ControlFlow<()> {
         if !self.complete(prepared, scope) {
             return ControlFlow::Continue(());
@@ -271,7 +274,8 @@ impl<'a> Expansion<'a> {
                 },
                 Err(fault) => {
                     faultless = false;
-                    self.fault(fault.also(self.binding, "for the interface bound here"));
+                    let binding = self.binding;
+                    self.fault(|| fault.also(binding, "for the interface bound here"));
                 }
             }
         }
@@ -288,7 +292,7 @@ impl<'a> Expansion<'a> {
                     Ok(value) => typed.push(value),
                     Err(refusal) => {
                         faultless = false;
-                        self.fault(refused_value(used, item, refusal));
+                        self.fault(|| refused_value(used, item, refusal));
                     }
                 }
             }
@@ -297,8 +301,13 @@ impl<'a> Expansion<'a> {
         faultless.then_some(values)
     }
 
-    fn fault(&mut self, fault: Diagnostic) {
-        if self.faults.len() < FAULT_LIMIT && !self.faults.contains(&fault) {
+    /// Notes a fault that is not known yet; makes none beyond the limit.
+    fn fault(&mut self, make: impl FnOnce() -> Diagnostic) {
+        if self.faults.len() == FAULT_LIMIT {
+            return;
+        }
+        let fault = make();
+        if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
     }
@@ -308,8 +317,7 @@ impl<'a> Expansion<'a> {
         let fault = Diagnostic::error("too-many-rules", message, self.binding, format!("expected at most {RULE_LIMIT} rules"))
             .also(prepared.rule.span, "the limit is exceeded here")
             .help("shorten the lists, or match on a network or a range in place of single addresses and ports");
-        // Shown even when the list of faults is full.
-        self.faults.push(fault);
+        self.exceeded = Some(fault);
         ControlFlow::Break(())
     }
 }
@@ -346,7 +354,7 @@ fn uneven(iterator: &Iteration<'_>, short: (usize, &[Item]), long: (usize, &[Ite
     let count = |(at, list): (usize, &[Item])| format!("`{}` has {}", iterator.uses[at].access.name, list.len());
     let message = format!("lists that are walked together differ in length: {}, {}", count(long), count(short));
     let name = &iterator.uses[short.0].access.name;
-    Diagnostic::error("uneven-lists", message, iterator.uses[short.0].span, format!("expected a list of {}", long.1.len()))
+    Diagnostic::error("uneven-lists", message, iterator.uses[short.0].span, format!("expected a list of {} elements", long.1.len()))
         .also(iterator.uses[long.0].span, "walked together with this one")
         .help(format!("give `{name}` an iterator of its own, `${name}[@1]`, or name one element, `${name}[0]`"))
 }

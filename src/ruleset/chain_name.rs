@@ -104,38 +104,28 @@ pub fn ip_chain(path: Path, device: &DeviceName) -> ChainName {
 
 /// What `name` is to the guest on `device`, and whether it is in force; `None` when it is no chain of that guest.
 ///
-/// A sub-chain counts only if its label is one that libvirt allows (it begins with mac, vlan, stp, arp, rarp, ipv4 or ipv6), so the
-/// chains of a device `a-arp` are not taken for those of `a`, unless its own labels make them read both ways (`I-a-arp-mac`): ask
-/// for the longest device first.
+/// A sub-chain counts only if its label is one that libvirt allows, so `I-a-b-mac` belongs to the device `a-b` and not to `a`. A device that is
+/// itself named like a label (`a-arp`) makes `I-a-arp-mac` read both ways: ask for the longest device first.
 pub fn guest_of<'a>(name: &'a str, device: &DeviceName) -> Option<(GuestChain<'a>, Stage)> {
-    let (kind, rest) = name.strip_prefix("libvirt-").unwrap_or(name).split_once('-')?;
+    let (kind, stage, rest) = split(name)?;
     let tail = rest.strip_prefix(device.as_str())?;
-    if name.starts_with("libvirt-") {
-        let (side, stage) = side_of(kind)?;
-        return tail.is_empty().then_some((GuestChain::Root(side), stage));
-    }
-    if let Some((path, stage)) = path_of(kind) {
-        return tail.is_empty().then_some((GuestChain::Ip(path), stage));
-    }
-    let (side, stage) = side_of(kind)?;
-    let label = tail.strip_prefix('-').filter(|label| is_label(label))?;
-    Some((GuestChain::Sub(side, label), stage))
+    let chain = match kind {
+        Kind::Root(side) if tail.is_empty() => GuestChain::Root(side),
+        Kind::Sub(side) => GuestChain::Sub(side, tail.strip_prefix('-').filter(|label| is_label(label))?),
+        Kind::Ip(path) if tail.is_empty() => GuestChain::Ip(path),
+        Kind::Root(_) | Kind::Ip(_) => return None,
+    };
+    Some((chain, stage))
 }
 
 /// True for a name under which libvirt builds a chain before it takes effect: `libvirt-J-`, `libvirt-P-`, `J-`, `P-`, `FJ-`, `FP-`, `HJ-`.
 pub fn is_temporary(name: &str) -> bool {
-    let Some((kind, rest)) = name.strip_prefix("libvirt-").unwrap_or(name).split_once('-') else { return false };
-    let in_ip_form = !name.starts_with("libvirt-") && path_of(kind).is_some_and(|(_, stage)| stage == Stage::Temporary);
-    !rest.is_empty() && (in_ip_form || side_of(kind).is_some_and(|(_, stage)| stage == Stage::Temporary))
+    split(name).is_some_and(|(_, stage, _)| stage == Stage::Temporary)
 }
 
 /// True for every name that libvirt may give a chain, whoever made it: `LIBVIRT_*`, `libvirt-*` and the guests' letters.
 pub fn in_libvirt_name_space(name: &str) -> bool {
-    if name.starts_with("LIBVIRT_") || name.starts_with("libvirt-") {
-        return true;
-    }
-    let Some((kind, rest)) = name.split_once('-') else { return false };
-    !rest.is_empty() && (side_of(kind).is_some() || path_of(kind).is_some())
+    name.starts_with("LIBVIRT_") || name.starts_with("libvirt-") || split(name).is_some()
 }
 
 /// True for the chains that the kernel itself calls.
@@ -173,29 +163,130 @@ impl Path {
     }
 }
 
-fn side_of(letter: &str) -> Option<(Side, Stage)> {
-    match letter {
-        "I" => Some((Side::FromGuest, Stage::Final)),
-        "J" => Some((Side::FromGuest, Stage::Temporary)),
-        "O" => Some((Side::ToGuest, Stage::Final)),
-        "P" => Some((Side::ToGuest, Stage::Temporary)),
-        _ => None,
-    }
+/// What the letters before the device's name say.
+enum Kind {
+    Root(Side),
+    Sub(Side),
+    Ip(Path),
 }
 
-fn path_of(letters: &str) -> Option<(Path, Stage)> {
-    match letters {
-        "FI" => Some((Path::FromGuest, Stage::Final)),
-        "FJ" => Some((Path::FromGuest, Stage::Temporary)),
-        "FO" => Some((Path::ToGuest, Stage::Final)),
-        "FP" => Some((Path::ToGuest, Stage::Temporary)),
-        "HI" => Some((Path::ToHost, Stage::Final)),
-        "HJ" => Some((Path::ToHost, Stage::Temporary)),
-        _ => None,
-    }
+/// Takes a guest's letters off a name: what is left begins with the device.
+fn split(name: &str) -> Option<(Kind, Stage, &str)> {
+    let (root, bare) = match name.strip_prefix("libvirt-") {
+        Some(bare) => (true, bare),
+        None => (false, name),
+    };
+    let (letters, rest) = bare.split_once('-').filter(|(_, rest)| !rest.is_empty())?;
+    let sided = |side| if root { Kind::Root(side) } else { Kind::Sub(side) };
+    let (kind, stage) = match letters {
+        "I" => (sided(Side::FromGuest), Stage::Final),
+        "J" => (sided(Side::FromGuest), Stage::Temporary),
+        "O" => (sided(Side::ToGuest), Stage::Final),
+        "P" => (sided(Side::ToGuest), Stage::Temporary),
+        "FI" if !root => (Kind::Ip(Path::FromGuest), Stage::Final),
+        "FJ" if !root => (Kind::Ip(Path::FromGuest), Stage::Temporary),
+        "FO" if !root => (Kind::Ip(Path::ToGuest), Stage::Final),
+        "FP" if !root => (Kind::Ip(Path::ToGuest), Stage::Temporary),
+        "HI" if !root => (Kind::Ip(Path::ToHost), Stage::Final),
+        "HJ" if !root => (Kind::Ip(Path::ToHost), Stage::Temporary),
+        _ => return None,
+    };
+    Some((kind, stage, rest))
 }
 
-/// True for a filter chain's name other than `root` (nwfilter.md 1.2).
+/// True for the name of a filter chain other than `root` (nwfilter.md 1.2).
 fn is_label(label: &str) -> bool {
-    ["mac", "vlan", "stp", "arp", "rarp", "ipv4", "ipv6"].iter().any(|prefix| label.starts_with(prefix))
+    let prefixed = ["mac", "vlan", "stp", "arp", "rarp", "ipv4", "ipv6"].iter().any(|prefix| label.starts_with(prefix));
+    prefixed && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str) -> DeviceName {
+        DeviceName::new(name).expect("a device name")
+    }
+
+    #[test]
+    fn built_names_are_recognised() {
+        let tap = device("tap-a.1");
+        for side in [Side::FromGuest, Side::ToGuest] {
+            assert_eq!(guest_of(bridge_root(side, &tap).as_str(), &tap), Some((GuestChain::Root(side), Stage::Final)));
+            let name = bridge_sub_chain(side, &tap, "arp-ip").expect("short");
+            assert_eq!(guest_of(name.as_str(), &tap), Some((GuestChain::Sub(side, "arp-ip"), Stage::Final)));
+        }
+        for path in [Path::FromGuest, Path::ToGuest, Path::ToHost] {
+            assert_eq!(guest_of(ip_chain(path, &tap).as_str(), &tap), Some((GuestChain::Ip(path), Stage::Final)));
+        }
+    }
+
+    #[test]
+    fn names_are_spelled_as_libvirt_spells_them() {
+        let tap = device("vnet0");
+        assert_eq!(bridge_root(Side::FromGuest, &tap).as_str(), "libvirt-I-vnet0");
+        assert_eq!(bridge_root(Side::ToGuest, &tap).as_str(), "libvirt-O-vnet0");
+        assert_eq!(bridge_sub_chain(Side::ToGuest, &tap, "ipv4").expect("short").as_str(), "O-vnet0-ipv4");
+        assert_eq!(ip_chain(Path::FromGuest, &tap).as_str(), "FI-vnet0");
+        assert_eq!(ip_chain(Path::ToGuest, &tap).as_str(), "FO-vnet0");
+        assert_eq!(ip_chain(Path::ToHost, &tap).as_str(), "HI-vnet0");
+    }
+
+    #[test]
+    fn a_sub_chain_takes_25_bytes_of_device_and_label() {
+        let longest = device("fifteen-letters");
+        assert_eq!(bridge_sub_chain(Side::FromGuest, &longest, "ipv4-abcde").expect("25 bytes").as_str().len(), LONGEST);
+        let error = bridge_sub_chain(Side::FromGuest, &longest, "ipv4-abcdef").expect_err("26 bytes");
+        assert_eq!(error.to_string(), "the chain name `I-fifteen-letters-ipv4-abcdef` has 29 bytes, the tools take at most 28");
+    }
+
+    #[test]
+    fn a_chain_of_another_device_is_not_taken_for_ours() {
+        let short = device("a");
+        for name in [
+            "libvirt-I-a-b",
+            "libvirt-I-ab",
+            "I-a-b-mac",
+            "I-ab-mac",
+            "I-a-",
+            "I-a",
+            "FI-a-b",
+            "FI-ab",
+            "libvirt-FI-a",
+            "X-a-mac",
+            "I-a-mac x",
+        ] {
+            assert_eq!(guest_of(name, &short), None, "{name}");
+        }
+        assert_eq!(guest_of("I-a-b-mac", &device("a-b")), Some((GuestChain::Sub(Side::FromGuest, "mac"), Stage::Final)));
+    }
+
+    #[test]
+    fn temporary_names_are_told_from_final_ones() {
+        for name in ["libvirt-J-a", "libvirt-P-a", "J-a-mac", "P-a-mac", "FJ-a", "FP-a", "HJ-a"] {
+            assert!(is_temporary(name), "{name}");
+            assert!(in_libvirt_name_space(name), "{name}");
+            assert_eq!(guest_of(name, &device("a")).map(|(_, stage)| stage), Some(Stage::Temporary), "{name}");
+        }
+        for name in ["libvirt-I-a", "O-a-mac", "FI-a", "FO-a", "HI-a", "libvirt-in", "LIBVIRT_INP", "J-", "J", "libvirt-FJ-a", "DOCKER"] {
+            assert!(!is_temporary(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn libvirts_name_space_holds_its_base_chains_and_nothing_else() {
+        assert!(BASE_CHAINS.iter().all(|name| in_libvirt_name_space(name)));
+        for name in ["INPUT", "DOCKER", "DOCKER-USER", "f2b-sshd", "KUBE-FORWARD", "HO-a", "FI-", "I", "libvirt", "FIa-b", "cali-FORWARD"] {
+            assert!(!in_libvirt_name_space(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn built_in_chains_depend_on_the_table() {
+        assert!(is_builtin(Family::Ipv4, Table::Nat, "INPUT"));
+        assert!(!is_builtin(Family::Bridge, Table::Nat, "INPUT"));
+        assert!(!is_builtin(Family::Ipv6, Table::Filter, "PREROUTING"));
+        assert!(is_builtin(Family::Bridge, Table::Broute, "BROUTING"));
+        assert!(!is_builtin(Family::Bridge, Table::Mangle, "FORWARD"));
+    }
 }

@@ -65,6 +65,11 @@ pub(super) fn transport_module(protocol: Option<u8>) -> Option<&'static str> {
     }
 }
 
+/// True for what would end a line of restore input, or the input.
+pub(super) fn ends_line(char: char) -> bool {
+    matches!(char, '\n' | '\r' | '\0')
+}
+
 fn net(net: Invertible<IpNet>) -> Option<Invertible<IpNet>> {
     let value = net.value.trunc();
     // `-s 0.0.0.0/0` is no match. The inverted one matches nothing: legacy keeps it, nf_tables refuses it.
@@ -81,7 +86,8 @@ fn ip_match(family: Family, protocol: Option<u8>, entry: &mut IpMatch) {
     match entry {
         IpMatch::TcpFlags(flags) => {
             flags.value = TcpFlags { mask: flags.value.mask & 0x3f, set: flags.value.set & 0x3f };
-            if !flags.inverted && flags.value.mask == 0 && flags.value.set == 0 {
+            // Of no flags, none is set: always true, and iptables-nft shows no match. The reverse is never true, and shown alike.
+            if flags.value.mask == 0 && (flags.value.set != 0) == flags.inverted {
                 *entry = IpMatch::Transport;
             }
         }
@@ -108,12 +114,11 @@ fn is_transport_option(entry: &IpMatch) -> bool {
 
 /// The comment as restore input can carry it, if that is not `text` itself: cut at [`LONGEST_COMMENT`], blanks for line breaks and NUL.
 fn comment(text: &str) -> Option<String> {
-    let breaks = |c: char| matches!(c, '\n' | '\r' | '\0');
-    if text.len() <= LONGEST_COMMENT && !text.contains(breaks) {
+    if text.len() <= LONGEST_COMMENT && !text.contains(ends_line) {
         return None;
     }
     let end = text.floor_char_boundary(LONGEST_COMMENT);
-    Some(text[..end].replace(breaks, " "))
+    Some(text[..end].replace(ends_line, " "))
 }
 
 fn bridge_match(entry: &mut BridgeMatch) {
@@ -129,5 +134,140 @@ fn bridge_match(entry: &mut BridgeMatch) {
         | BridgeMatch::StpRootAddress(net)
         | BridgeMatch::StpSenderAddress(net) => net.value = MacNet::new(net.value.address, net.value.mask),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::rule::{BridgeTarget, IpTarget};
+
+    fn ip(change: impl FnOnce(&mut IpRule)) -> IpRule {
+        let mut rule = IpRule::new(IpTarget::Drop);
+        change(&mut rule);
+        rule
+    }
+
+    fn assert_ip(family: Family, given: impl FnOnce(&mut IpRule), normal: impl FnOnce(&mut IpRule)) {
+        let normal = ip(normal);
+        assert_eq!(ip_rule(family, ip(given)), normal);
+        assert_eq!(ip_rule(family, normal.clone()), normal, "normal form is a fixed point");
+    }
+
+    fn net_of(text: &str) -> IpNet {
+        text.parse().expect("a network")
+    }
+
+    #[test]
+    fn host_bits_are_cleared() {
+        let with = |text| move |rule: &mut IpRule| rule.source = Some(Invertible::is(net_of(text)));
+        assert_ip(Family::Ipv4, with("10.1.2.3/24"), with("10.1.2.0/24"));
+        assert_ip(Family::Ipv6, with("fd00::1:2/64"), with("fd00::/64"));
+    }
+
+    #[test]
+    fn a_network_of_everything_is_no_match_unless_inverted() {
+        let with = |inverted| move |rule: &mut IpRule| rule.destination = Some(Invertible::new(inverted, net_of("0.0.0.0/0")));
+        assert_ip(Family::Ipv4, with(false), |_| {});
+        assert_ip(Family::Ipv4, with(true), with(true));
+    }
+
+    #[test]
+    fn protocol_zero_is_no_match() {
+        assert_ip(Family::Ipv6, |rule| rule.protocol = Some(Invertible::is(0)), |_| {});
+    }
+
+    #[test]
+    fn all_ports_of_tcp_and_udp_are_the_bare_module() {
+        let all = |protocol| {
+            move |rule: &mut IpRule| {
+                rule.protocol = Some(Invertible::is(protocol));
+                rule.matches =
+                    vec![IpMatch::SourcePort(Invertible::is(PortRange::ALL)), IpMatch::DestinationPort(Invertible::is(PortRange::ALL))];
+            }
+        };
+        let bare = |protocol| {
+            move |rule: &mut IpRule| {
+                rule.protocol = Some(Invertible::is(protocol));
+                rule.matches = vec![IpMatch::Transport];
+            }
+        };
+        assert_ip(Family::Ipv4, all(TCP), bare(TCP));
+        assert_ip(Family::Ipv6, all(UDP), bare(UDP));
+        assert_ip(Family::Ipv4, all(132), all(132));
+    }
+
+    #[test]
+    fn the_bare_module_goes_where_an_option_implies_it_or_none_exists() {
+        let with = |protocol, matches: Vec<IpMatch>| {
+            move |rule: &mut IpRule| {
+                rule.protocol = Some(Invertible::is(protocol));
+                rule.matches = matches;
+            }
+        };
+        let port = IpMatch::DestinationPort(Invertible::is(PortRange::single(53)));
+        assert_ip(Family::Ipv4, with(TCP, vec![port.clone(), IpMatch::Transport]), with(TCP, vec![port]));
+        assert_ip(Family::Ipv4, with(47, vec![IpMatch::Transport]), with(47, vec![]));
+    }
+
+    #[test]
+    fn tcp_flags_that_test_nothing_are_no_match() {
+        let flags = |inverted, mask, set| {
+            move |rule: &mut IpRule| {
+                rule.protocol = Some(Invertible::is(TCP));
+                rule.matches = vec![IpMatch::TcpFlags(Invertible::new(inverted, TcpFlags { mask, set }))];
+            }
+        };
+        let bare = |rule: &mut IpRule| {
+            rule.protocol = Some(Invertible::is(TCP));
+            rule.matches = vec![IpMatch::Transport];
+        };
+        assert_ip(Family::Ipv4, flags(false, 0, 0), bare);
+        assert_ip(Family::Ipv4, flags(true, 0, 2), bare);
+        assert_ip(Family::Ipv4, flags(true, 0, 0), flags(true, 0, 0));
+        assert_ip(Family::Ipv4, flags(false, 0, 2), flags(false, 0, 2));
+        assert_ip(Family::Ipv4, flags(false, 0xc2, 0x42), flags(false, 0x02, 0x02));
+    }
+
+    #[test]
+    fn icmp_255_is_any_type_in_ipv4_alone() {
+        let icmp = |value| move |rule: &mut IpRule| rule.matches = vec![IpMatch::IcmpType(Invertible::is(value))];
+        assert_ip(Family::Ipv4, icmp(IcmpType::Type(255, Some(3))), icmp(IcmpType::Any));
+        assert_ip(Family::Ipv6, icmp(IcmpType::Type(255, Some(3))), icmp(IcmpType::Type(255, Some(3))));
+    }
+
+    #[test]
+    fn matches_are_sorted_and_told_once() {
+        let (mac, dscp) = (IpMatch::MacSource(Invertible::is(Mac::BROADCAST)), IpMatch::Dscp(Invertible::is(5)));
+        let given = vec![dscp.clone(), mac.clone(), dscp.clone()];
+        assert_ip(Family::Ipv4, |rule| rule.matches = given, |rule| rule.matches = vec![mac, dscp]);
+    }
+
+    #[test]
+    fn a_comment_is_cut_between_characters_and_has_one_line() {
+        let comment = |text: String| move |rule: &mut IpRule| rule.matches = vec![IpMatch::Comment(text.into())];
+        assert_ip(Family::Ipv4, comment("é".repeat(200)), comment("é".repeat(127)));
+        assert_ip(Family::Ipv4, comment("a\r\n\0b".into()), comment("a   b".into()));
+    }
+
+    #[test]
+    fn ethernet_masks_are_applied_and_empty_ones_match_everything() {
+        let mask = Mac([0xff, 0xff, 0xff, 0, 0, 0]);
+        let address = Mac([1, 2, 3, 4, 5, 6]);
+        let mut rule = BridgeRule::new(BridgeTarget::Drop);
+        rule.source = Some(Invertible::is(MacNet { address, mask }));
+        rule.destination = Some(Invertible::is(MacNet { address, mask: Mac([0; 6]) }));
+        let normal = bridge_rule(rule);
+        assert_eq!(normal.source, Some(Invertible::is(MacNet { address: Mac([1, 2, 3, 0, 0, 0]), mask })));
+        assert_eq!(normal.destination, None);
+    }
+
+    #[test]
+    fn bridge_matches_are_masked_and_sorted() {
+        let net = |text: &str| Invertible::is(text.parse().expect("a network"));
+        let mut rule = BridgeRule::new(BridgeTarget::Drop);
+        rule.matches = vec![BridgeMatch::IpDestination(net("10.0.0.9/0")), BridgeMatch::IpSource(net("10.0.0.9/8"))];
+        let expected = vec![BridgeMatch::IpSource(net("10.0.0.0/8")), BridgeMatch::IpDestination(net("0.0.0.0/0"))];
+        assert_eq!(bridge_rule(rule).matches, expected);
     }
 }

@@ -1,7 +1,7 @@
 //! A rule as a typed value, for iptables and ip6tables ([`IpRule`]) and for ebtables ([`BridgeRule`]).
 //!
-//! A value of these types is always in normal form (see [`super::normal`]): build one with [`IpRule::new`] or
-//! [`BridgeRule::new`] and their `with` functions, or parse one.
+//! The fields are open, as the compiler fills them in one by one; what leaves it, and what [`super::save`] reads, has been through
+//! [`super::normal`], and only such values may be compared.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -203,7 +203,7 @@ pub struct BridgeRule {
 /// `-p` of ebtables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EtherType {
-    /// An Ethernet type, 0x600 to 0xffff.
+    /// An Ethernet type, 0x601 to 0xffff: ebtables 1.8.9 takes 0x600, but prints it as it prints `LENGTH`.
     Type(u16),
     /// `LENGTH`: an 802.3 frame.
     Length,
@@ -232,7 +232,7 @@ pub struct Range<N> {
 pub enum BridgeMatch {
     /// `--vlan-id`, 0 to 4094
     VlanId(Invertible<u16>),
-    /// `--vlan-prio`, 0 to 7
+    /// `--vlan-prio`, 0 to 7; the kernel forgets it beside an id other than 0
     VlanPriority(Invertible<u8>),
     /// `--vlan-encap`
     VlanEncap(Invertible<u16>),

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod ip;
+mod line;
 mod listing;
 mod name;
 mod table;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 use super::rule::Rule;
 use super::{Family, LiveRule, Policy, Table, TableRules};
+use line::{Line, Lines};
 use table::TableReader;
 
 /// Text that is not what the tool prints.
@@ -37,16 +39,16 @@ pub fn parse(family: Family, text: &str) -> Result<BTreeMap<Table, TableRules>, 
     }
     let mut tables = BTreeMap::new();
     let mut open: Option<TableReader<'_>> = None;
-    let mut count = 0;
-    for (index, line) in text.lines().enumerate() {
-        count = index + 1;
-        let fault = |problem| SaveError { line: count, problem };
-        match (Line::new(family, line), &mut open) {
-            (Line::Unreadable, _) => return Err(fault(format!("the tool cannot read a table: {line}"))),
+    let mut last = 0;
+    for (number, line) in Lines::new(family, text) {
+        last = number;
+        let fault = |problem| SaveError { line: number, problem };
+        match (line, &mut open) {
+            (Line::Unreadable(words), _) => return Err(fault(format!("the tool could not read everything: {words}"))),
             (Line::Table(_), Some(table)) => return Err(fault(format!("table `{}` has no end", table.name()))),
             (Line::Table(name), None) => open = Some(TableReader::new(family, name)),
-            (Line::Content, Some(table)) => line_of(table, line).map_err(fault)?,
-            (Line::Content, None) => return Err(fault("stands outside of a table".to_owned())),
+            (Line::Content(words), Some(table)) => add(table, words).map_err(fault)?,
+            (Line::Content(_), None) => return Err(fault("stands outside of a table".to_owned())),
             (Line::End, _) => {
                 if let Some(table) = open.take() {
                     table.finish(&mut tables).map_err(fault)?;
@@ -56,7 +58,7 @@ pub fn parse(family: Family, text: &str) -> Result<BTreeMap<Table, TableRules>, 
         }
     }
     match open {
-        Some(table) => Err(SaveError { line: count, problem: format!("the text ends inside of table `{}`", table.name()) }),
+        Some(table) => Err(SaveError { line: last, problem: format!("the text ends inside of table `{}`", table.name()) }),
         None => Ok(tables),
     }
 }
@@ -72,33 +74,8 @@ pub fn parse_rule(family: Family, text: &str) -> LiveRule {
     rule.map_or_else(|| LiveRule::Unknown(text.into()), LiveRule::Known)
 }
 
-/// What a line of `*-save` is for.
-enum Line<'a> {
-    Table(&'a str),
-    /// A chain or a rule.
-    Content,
-    End,
-    Note,
-    /// ``# Table `x' is incompatible, use 'nft' tool.``, with which iptables-nft-save 1.8.9 passes over a table and still succeeds.
-    Unreadable,
-}
-
-impl<'a> Line<'a> {
-    fn new(family: Family, line: &'a str) -> Self {
-        // ebtables-nft ends a table with `# Completed` alone, ebtables-legacy with an empty line.
-        let ends_bridge_table = family == Family::Bridge && (line.is_empty() || line.starts_with("# Completed"));
-        match line.as_bytes().first() {
-            _ if ends_bridge_table || line == "COMMIT" => Self::End,
-            Some(b'*') => Self::Table(line[1..].trim_end()),
-            Some(b'#') if line.contains("is incompatible, use 'nft' tool") => Self::Unreadable,
-            None | Some(b'#') => Self::Note,
-            Some(_) => Self::Content,
-        }
-    }
-}
-
-/// A chain or a rule.
-fn line_of<'a>(table: &mut TableReader<'a>, line: &'a str) -> Result<(), String> {
+/// Adds a chain or a rule.
+fn add<'a>(table: &mut TableReader<'a>, line: &'a str) -> Result<(), String> {
     if let Some(declaration) = line.strip_prefix(':') {
         let mut words = declaration.split_ascii_whitespace();
         let name = words.next().ok_or("names no chain")?;
@@ -124,3 +101,6 @@ fn appended(line: &str) -> Option<(&str, &str)> {
     let rest = line.strip_prefix("-A ")?;
     Some(rest.split_once(' ').unwrap_or((rest, "")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,12 +7,7 @@ use crate::resolve::{Condition, PolicyRule};
 use crate::ruleset::rule::{BridgeMatch, BridgeRule, BridgeTarget, EtherType, Invertible, MacNet, Range};
 
 use super::super::value::{self, Facing, Fault, invertible};
-
-pub(super) const IPV4: u16 = 0x0800;
-pub(super) const ARP: u16 = 0x0806;
-pub(super) const RARP: u16 = 0x8035;
-pub(super) const VLAN: u16 = 0x8100;
-pub(super) const IPV6: u16 = 0x86dd;
+use super::{ARP, IPV4, IPV6, RARP, VLAN};
 
 const ICMPV6: u8 = 58;
 /// tcp, udp, dccp and sctp: the only protocols whose ports ebtables looks at.
@@ -21,8 +16,9 @@ const WITH_PORTS: [u8; 4] = [6, 17, 33, 132];
 const LAST_VLAN: u16 = 4094;
 /// Below it ebtables refuses `--vlan-encap` (the kernel's shortest frame).
 const LEAST_ENCAP: u16 = 60;
-/// Below it a number in an Ethernet header is a length.
-const LEAST_ETHER_TYPE: u16 = 0x600;
+/// Up to it a number in an Ethernet header is a length. ebtables 1.8.9 takes 1536 itself for a type, but then shows it as `Length`, and its
+/// negation too, so nobody could tell what is there.
+const LAST_LENGTH: u16 = 1536;
 
 /// One rule as seen from one side.
 struct View<'a> {
@@ -66,10 +62,10 @@ impl View<'_> {
     /// What holds between conditions.
     fn check(&self) -> Result<(), Fault> {
         match self.rule.protocol {
-            Protocol::Ip | Protocol::Ipv6 => self.check_ports(),
+            Protocol::Ip => self.check_ports(),
+            Protocol::Ipv6 => self.check_ports().and_then(|()| self.check_icmp()),
             _ => Ok(()),
-        }?;
-        if self.rule.protocol == Protocol::Ipv6 { self.check_icmp() } else { Ok(()) }
+        }
     }
 
     /// The kernel wants the protocol beside the ports, not negated (nwfilter.md row 32).
@@ -80,10 +76,10 @@ impl View<'_> {
         match self.get(Name::IpProtocol) {
             Some(protocol) if protocol.negated => {
                 let message = "ports cannot be matched beside a negated `protocol`";
-                Err(Fault::at(port, "ports-need-protocol", message, expected).also(protocol, "negated here"))
+                Err(Fault::at(port, "ports-without-protocol", message, expected).also(protocol, "negated here"))
             }
             Some(protocol) if WITH_PORTS.contains(&value::number(protocol)?) => Ok(()),
-            _ => Err(Fault::at(port, "ports-need-protocol", "ports need a protocol that has ports", expected)),
+            _ => Err(Fault::at(port, "ports-without-protocol", "ports need a protocol that has ports", expected)),
         }
     }
 
@@ -102,14 +98,14 @@ impl View<'_> {
 
     /// `-p`: the protocol of the element, or `protocolid`.
     fn protocol(&self) -> Result<Option<Invertible<EtherType>>, Fault> {
-        if let Some(ether_type) = self.rule.protocol.ether_type() {
+        if let Some(ether_type) = ether_type(self.rule.protocol) {
             return Ok(Some(Invertible::is(EtherType::Type(ether_type))));
         }
         let Some(id) = self.get(Name::ProtocolId) else { return Ok(None) };
         let ether_type = value::number(id)?;
-        if ether_type < LEAST_ETHER_TYPE {
-            let expected = "expected a number from 1536 to 65535";
-            return Err(Fault::at(id, "unusable-value", "this is a length, not an Ethernet type", expected));
+        if ether_type <= LAST_LENGTH {
+            let expected = "expected a number from 1537 to 65535";
+            return Err(Fault::at(id, "unusable-value", "ebtables takes this number for a length", expected));
         }
         Ok(Some(invertible(id, EtherType::Type(ether_type))))
     }
@@ -306,8 +302,8 @@ impl View<'_> {
         }
     }
 
-    /// libvirt negates only when `type` itself is negated (nwfilter.md 2.4); otherwise every attribute has its own negation, and as one match
-    /// has one, they must agree (row 6).
+    /// libvirt negates only when `type` itself is negated (nwfilter.md 2.4); otherwise every attribute has its own negation, and as one
+    /// match has one, they must agree (row 6).
     fn icmp_negated(&self) -> Result<bool, Fault> {
         let negated = |name| self.get(name).is_some_and(|condition| condition.negated);
         if self.quirks == Quirks::Libvirt {
@@ -322,8 +318,8 @@ impl View<'_> {
 
     /// The octets that `--ip-tos` compares for a `dscp`.
     ///
-    /// ebtables compares the whole octet, DSCP and ECN bits together, so a DSCP means one rule for each of the four ECN values. In `libvirt`
-    /// quirks the number is compared as it is (row 10).
+    /// ebtables compares the whole octet, DSCP and ECN bits together, so a DSCP means one rule for each of the four ECN values. In
+    /// `libvirt` quirks the number is compared as it is (row 10).
     fn tos_octets(&self, dscp: &Condition) -> Result<Vec<Invertible<u8>>, Fault> {
         if self.quirks == Quirks::Libvirt {
             return Ok(vec![invertible(dscp, value::number(dscp)?)]);
@@ -336,6 +332,18 @@ impl View<'_> {
         }
         let bits = value::number_to::<u8>(dscp, 63)? << 2;
         Ok((0..4).map(|ecn| Invertible::is(bits | ecn)).collect())
+    }
+}
+
+/// The Ethernet type that an element itself stands for.
+fn ether_type(protocol: Protocol) -> Option<u16> {
+    match protocol {
+        Protocol::Vlan => Some(VLAN),
+        Protocol::Arp => Some(ARP),
+        Protocol::Rarp => Some(RARP),
+        Protocol::Ip => Some(IPV4),
+        Protocol::Ipv6 => Some(IPV6),
+        _ => None,
     }
 }
 

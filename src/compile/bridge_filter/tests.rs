@@ -242,10 +242,11 @@ fn what_the_tools_refuse_holds_the_guest() {
     assert_eq!(fault_of("drop out 500 vlan vlanid=4095"), ("unusable-value", 101));
     assert_eq!(fault_of("drop out 500 vlan $encap-protocol=10"), ("unusable-value", 101));
     assert_eq!(fault_of("drop out 500 mac $protocolid=5"), ("unusable-value", 101));
+    assert_eq!(fault_of("drop out 500 mac protocolid=0x600"), ("unusable-value", 101));
     assert_eq!(fault_of("drop out 500 mac srcmacaddr=02:00:00:00:00:00 srcmacmask=00:00:00:00:00:00"), ("empty-mac-mask", 102));
-    assert_eq!(fault_of("drop out 500 ip !protocol=6 dstportstart=22"), ("ports-need-protocol", 102));
-    assert_eq!(fault_of("drop out 500 ip protocol=1 dstportstart=22"), ("ports-need-protocol", 102));
-    assert_eq!(fault_of("drop out 500 ip dstportstart=22"), ("ports-need-protocol", 101));
+    assert_eq!(fault_of("drop out 500 ip !protocol=6 dstportstart=22"), ("ports-without-protocol", 102));
+    assert_eq!(fault_of("drop out 500 ip protocol=1 dstportstart=22"), ("ports-without-protocol", 102));
+    assert_eq!(fault_of("drop out 500 ip dstportstart=22"), ("ports-without-protocol", 101));
     assert_eq!(fault_of("drop out 500 ip protocol=6 dstportstart=22 dstportend=21"), ("descending-range", 103));
     assert_eq!(fault_of("drop out 500 ipv6 type=1"), ("type-needs-icmpv6", 101));
     assert_eq!(fault_of("drop out 500 ipv6 protocol=6 code=1"), ("type-needs-icmpv6", 102));
@@ -289,7 +290,7 @@ fn every_fault_of_a_guest_is_said() {
         drop out 500 vlan vlanid=4095
         drop out 500 ipv6 type=1
         continue out 500 all";
-    assert_eq!(remarks_on(faulty, Fixed), ["unusable-value", "type-needs-icmpv6", "continue-at-layer-3"]);
+    assert_eq!(remarks_on(faulty, Fixed), ["unusable-value", "type-needs-icmpv6", "continue-on-ip-rule"]);
 }
 
 #[test]

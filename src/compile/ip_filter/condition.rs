@@ -13,6 +13,9 @@ use crate::ruleset::rule::{ConnectionLimit, IcmpType, Invertible, IpMatch, IpRul
 
 use super::super::value::{self, Facing, Fault, invertible};
 
+/// iptables' word for any ICMP type; ip6tables takes it literally.
+const ANY_ICMP_TYPE: u8 = 255;
+
 /// One rule as seen from one side.
 struct View<'a> {
     rule: &'a PolicyRule,
@@ -92,18 +95,16 @@ impl View<'_> {
         }))
     }
 
-    /// `-m iprange --src-range F-T`
+    /// `-m iprange --src-range F-T`; iptables takes a descending range, which matches nothing, so `fixed` takes none
     fn addresses(&self, from: &Condition, to: Name) -> Result<Invertible<(IpAddr, IpAddr)>, Fault> {
         let first = value::address(from)?;
         self.check_family(from, first)?;
-        let last = match self.get(to) {
-            Some(to) => {
-                let last = value::address(to)?;
-                self.check_family(to, last)?;
-                last
-            }
-            None => first,
-        };
+        let Some(to) = self.get(to) else { return Ok(invertible(from, (first, first))) };
+        let last = value::address(to)?;
+        self.check_family(to, last)?;
+        if self.quirks == Quirks::Fixed && first > last {
+            return Err(value::descending(to, first));
+        }
         Ok(invertible(from, (first, last)))
     }
 
@@ -120,20 +121,22 @@ impl View<'_> {
         if self.rule.protocol == Protocol::TcpIpv6 && self.quirks == Quirks::Libvirt {
             return Ok(None);
         }
-        let Literal::TcpFlags(mask, set) = condition.value else { return Ok(None) };
-        // Where no flag is looked at, none is seen set. iptables takes such a rule, but iptables-save does not show it, so nobody could tell
-        // whether it is there.
+        let Literal::TcpFlags(mask, set) = condition.value else { return Err(value::unusable(condition, "expected TCP flags")) };
+        // Where no flag is looked at, none is seen set. iptables takes such a rule, but iptables-save does not show it, so nobody could
+        // tell whether it is there.
         if mask == 0 && (set != 0) != condition.negated {
             return Err(Fault::at(condition, "matches-nothing", "no packet has these flags", "expected flags to look at before the `/`"));
         }
         Ok(Some(IpMatch::TcpFlags(invertible(condition, TcpFlags { mask, set }))))
     }
 
-    /// `--sport S[:E]`; iptables takes a descending range for udp alone (row 31)
+    /// `--sport S[:E]`
+    ///
+    /// iptables takes a descending range for udp alone (row 31); it matches nothing, so `fixed` takes none.
     fn ports(&self, start: &Condition, end: Name, negated: bool) -> Result<Invertible<PortRange>, Fault> {
         let end = self.get(end);
-        let range = match self.rule.protocol {
-            Protocol::Udp | Protocol::UdpIpv6 => value::ports(start, end)?,
+        let range = match (self.rule.protocol, self.quirks) {
+            (Protocol::Udp | Protocol::UdpIpv6, Quirks::Libvirt) => value::ports(start, end)?,
             _ => value::ascending_ports(start, end)?,
         };
         if negated && range == PortRange::ALL {
@@ -158,7 +161,14 @@ impl View<'_> {
         {
             return Err(value::mixed_negation(condition, code));
         }
-        let icmp_type = IcmpType::Type(value::number(condition)?, code.map(value::number).transpose()?);
+        let number = value::number(condition)?;
+        if (self.quirks, self.rule.protocol, number) == (Quirks::Fixed, Protocol::Icmp, ANY_ICMP_TYPE) {
+            let message = "iptables takes ICMP type 255 for any type";
+            return Err(
+                Fault::at(condition, "unusable-value", message, "expected a number from 0 to 254").help("leave `type` out to match any")
+            );
+        }
+        let icmp_type = IcmpType::Type(number, code.map(value::number).transpose()?);
         Ok(IpMatch::IcmpType(invertible(condition, icmp_type)))
     }
 
@@ -182,7 +192,8 @@ impl View<'_> {
         if !everything && self.quirks == Quirks::Libvirt {
             return Ok(None);
         }
-        let (Literal::Text(name), Literal::SetDirections(directions)) = (&condition.value, &flags.value) else { return Ok(None) };
+        let Literal::Text(name) = &condition.value else { return Err(value::unusable(condition, "expected the name of a set")) };
+        let Literal::SetDirections(directions) = &flags.value else { return Err(value::unusable(flags, "expected `src` and `dst`")) };
         // libvirt pastes a variable as it is, without swapping (nwfilter.md 4.2).
         let swapped = self.facing == Facing::Reversed && !(self.quirks == Quirks::Libvirt && flags.from_variable);
         let source = directions.iter().map(|&direction| (direction == SetDirection::Source) != swapped).collect();

@@ -271,19 +271,32 @@ fn ports_from_a_variable_may_be_a_range() {
 }
 
 #[test]
-fn udp_alone_takes_a_descending_range() {
-    assert_both_quirks(
-        "drop in 500 udp dstportstart=9 dstportend=3",
-        &["-p udp -m udp --sport 9:3 -j DROP"],
-        &["-p udp -m udp --dport 9:3 -j DROP"],
-    );
+fn libvirt_takes_descending_ranges_of_udp_ports_and_of_addresses() {
+    let rule = "drop in 500 udp dstportstart=9 dstportend=3";
+    assert_rules("iptables", rule, Libvirt, &["-p udp -m udp --sport 9:3 -j DROP"], &["-p udp -m udp --dport 9:3 -j DROP"]);
+    let rule = "drop in 500 all srcipfrom=10.0.0.9 srcipto=10.0.0.3";
+    let range = "-range 10.0.0.9-10.0.0.3 -j DROP";
+    assert_rules("iptables", rule, Libvirt, &[&format!("-m iprange --dst{range}")], &[&format!("-m iprange --src{range}")]);
+}
+
+#[test]
+fn a_range_that_matches_nothing_is_refused() {
+    assert_eq!(fault_in("drop in 500 udp dstportstart=9 dstportend=3", Fixed), ("descending-range", 102));
+    assert_eq!(fault_in("drop in 500 all srcipfrom=10.0.0.9 srcipto=10.0.0.3", Fixed), ("descending-range", 102));
+}
+
+#[test]
+fn icmp_type_255_is_refused_where_iptables_takes_it_for_any() {
+    assert_eq!(fault_in("drop in 500 icmp type=255", Fixed), ("unusable-value", 101));
+    assert_rules("iptables", "drop in 500 icmp type=255", Libvirt, &[], &["-p icmp -m icmp --icmp-type any -j DROP"]);
+    assert_rules("ip6tables", "drop in 500 icmpv6 type=255", Fixed, &[], &["-p ipv6-icmp -m icmp6 --icmpv6-type 255 -j DROP"]);
 }
 
 #[test]
 fn what_the_tools_refuse_holds_the_guest() {
     assert_eq!(fault_of("drop in 500 tcp dstportstart=9 dstportend=3"), ("descending-range", 102));
     assert_eq!(fault_of("drop in 500 sctp-ipv6 srcportstart=9 srcportend=3"), ("descending-range", 102));
-    assert_eq!(fault_of("continue in 500 all"), ("continue-at-layer-3", 100));
+    assert_eq!(fault_of("continue in 500 all"), ("continue-on-ip-rule", 100));
     assert_eq!(fault_of("drop in 500 tcp option=0"), ("unusable-value", 101));
     assert_eq!(fault_of("drop in 500 all !srcipaddr=10.0.0.1 srcipmask=0"), ("matches-nothing", 102));
     assert_eq!(fault_of("drop in 500 tcp !srcportstart=0 srcportend=65535"), ("matches-nothing", 101));

@@ -20,6 +20,7 @@ const STP_PRIORITY: i16 = -810;
 pub(super) fn read_chain(visit: &mut Visit<'_>, report: &mut Report<'_>) -> Option<Chain> {
     let name = visit.filled_attribute("chain");
     let priority = visit.filled_attribute("priority");
+    // libvirt checks the priority even where it then ignores it.
     let given = priority.and_then(|priority| read_chain_priority(priority, report));
     let Some(name) = name else {
         report_stray_priority(priority, report);
@@ -42,6 +43,7 @@ pub(super) fn parse_priority(text: &str) -> Option<i16> {
     super::literal::skip_blanks(text).parse().ok().filter(|priority| (-1000..=1000).contains(priority))
 }
 
+/// Reads the chain's priority: unlike a rule's, libvirt refuses a bad one, so both quirks do.
 fn read_chain_priority(attribute: &Attribute<'_>, report: &mut Report<'_>) -> Option<i16> {
     let priority = parse_priority(&attribute.value);
     if priority.is_none() {
@@ -56,6 +58,7 @@ fn read_chain_priority(attribute: &Attribute<'_>, report: &mut Report<'_>) -> Op
     priority
 }
 
+/// Warns of a priority that looks as if it were about the filter's rules.
 fn report_stray_priority(priority: Option<&Attribute<'_>>, report: &mut Report<'_>) {
     if let Some(priority) = priority {
         let message = "the priority of a filter without a `chain` is ignored";
@@ -79,6 +82,7 @@ fn default_priority(name: &Attribute<'_>, report: &mut Report<'_>) -> Option<i16
     }
 }
 
+/// Checks the characters first: a blank or a case that is off explains an unknown prefix better than the prefix does.
 fn check_name(name: &Attribute<'_>) -> Result<(), Diagnostic> {
     let text = name.value.as_ref();
     let fault = |code, message: String, expected: &str| Err(Diagnostic::error(code, message, name.value_span, expected));
@@ -100,6 +104,7 @@ fn check_name(name: &Attribute<'_>) -> Result<(), Diagnostic> {
     Ok(())
 }
 
+/// Row 13 of section 8: the same text gives two priorities, and with them two orders of jumps.
 fn stp_default(name: &Attribute<'_>, quirks: Quirks) -> Diagnostic {
     let message = match quirks {
         Quirks::Fixed => format!("chain `{}` has priority {STP_PRIORITY}, where libvirt 9.0 gives it 0", name.value),

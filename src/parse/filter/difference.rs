@@ -17,14 +17,19 @@ pub(super) fn report_differences(rule: &Rule, report: &mut Report<'_>) {
     }
 }
 
+/// A row of section 8 that a rule meets.
 struct Difference {
     code: &'static str,
+    /// The attribute that decides it.
     span: Span,
+    /// What happens in `libvirt` quirks.
     libvirt: &'static str,
+    /// What happens in `fixed` quirks.
     fixed: &'static str,
 }
 
 impl Difference {
+    /// The note: what happens here in the message, what would happen otherwise in the label.
     fn note(self, quirks: Quirks) -> Diagnostic {
         let (here, other) = match quirks {
             Quirks::Fixed => (self.fixed, format!("with libvirt 9.0 {}", self.libvirt)),
@@ -73,7 +78,7 @@ fn lost_set(rule: &Rule) -> Option<Difference> {
     })
 }
 
-/// Row 8: a literal encapsulated protocol is written in decimal and read in hexadecimal.
+/// Row 8: a literal encapsulated protocol is written in decimal and read in hexadecimal; a variable is passed on as it is.
 fn encapsulated_decimal(rule: &Rule) -> Option<Difference> {
     let protocol = attribute(rule, AttributeName::EncapProtocol).filter(|attribute| is_literal(attribute))?;
     Some(Difference {
@@ -88,6 +93,7 @@ fn encapsulated_decimal(rule: &Rule) -> Option<Difference> {
 fn inherited_arp_mask(rule: &Rule) -> Option<Difference> {
     let destination = attribute(rule, AttributeName::ArpDstIpAddr)?;
     let mask = attribute(rule, AttributeName::ArpSrcIpMask)?;
+    // A source mask of 32 bits is what the destination would have had anyway.
     let differs = attribute(rule, AttributeName::ArpDstIpMask).is_none() && mask.value != Value::Literal(Literal::Prefix(32));
     differs.then_some(Difference {
         code: "inherited-arp-mask",

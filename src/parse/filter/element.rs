@@ -10,13 +10,14 @@ use crate::model::Quirks;
 use crate::model::attribute::{AttributeSpec, ValueKind};
 use crate::model::filter::{Attribute, AttributeName, Layer, Literal, Protocol, Value};
 use crate::parse::report::Report;
-use crate::parse::visit::{Visit, with_suggestion};
+use crate::parse::visit::Visit;
 use crate::parse::xml::{self, Element};
 
 /// Reads the element's attributes, in the order of the table: the order in which libvirt looks for variables (nwfilter.md 4.4).
 pub(super) fn read_element(element: &Element<'_>, protocol: Protocol, report: &mut Report<'_>) -> Vec<Attribute> {
     let mut visit = Visit::new(element);
     let negated = element.attribute("match").is_some_and(|word| read_match(word, report));
+    // Read in the order of the text, for the order of the diagnostics; sorted at the end.
     let mut found: Vec<(usize, Attribute)> = Vec::new();
     for written in visit.all_attributes().filter(|written| written.name != "match") {
         let Some((at, spec)) = find_spec(element, protocol, written, report) else { continue };
@@ -28,6 +29,7 @@ pub(super) fn read_element(element: &Element<'_>, protocol: Protocol, report: &m
     found.into_iter().map(|(_, attribute)| attribute).collect()
 }
 
+/// Reads `match`, where libvirt takes every word but `no` for a yes: a rule written with `No` would mean the contrary.
 fn read_match(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> bool {
     if !matches!(attribute.value.as_ref(), "yes" | "no") {
         let message = format!("`{}` is neither `yes` nor `no`", attribute.value);
@@ -97,6 +99,7 @@ fn is_honoured(
     }
 }
 
+/// Judges a name that this protocol's part of the table lacks.
 fn report_unknown(element: &Element<'_>, protocol: Protocol, written: &xml::Attribute<'_>, report: &mut Report<'_>) {
     if Protocol::any_knows(written.name) {
         report.add(ignored_attribute(element, written));
@@ -106,14 +109,16 @@ fn report_unknown(element: &Element<'_>, protocol: Protocol, written: &xml::Attr
     let label = "no protocol knows it; libvirt ignores it, which widens the rule";
     let fault = Diagnostic::error("unknown-protocol-attribute", message, written.name_span, label);
     let known = protocol.attributes().iter().map(|spec| spec.xml).chain(["match"]);
-    report.add_lax(with_suggestion(fault, written.name, known));
+    report.add_lax(report.suggest(fault, written.name, known));
 }
 
+/// The warning for a name that other protocols know, and so hardly a slip of the pen.
 fn ignored_attribute(element: &Element<'_>, written: &xml::Attribute<'_>) -> Diagnostic {
     let message = format!("`<{}>` has no `{}`: it is ignored", element.name, written.name);
     Diagnostic::warning("ignored-attribute", message, written.name_span, "an attribute of other protocols")
 }
 
+/// Reads a value: a variable when it begins with `$`, whatever the kind, as libvirt has it.
 fn read_value(spec: &AttributeSpec, protocol: Protocol, written: &xml::Attribute<'_>, report: &mut Report<'_>) -> Option<Value> {
     match written.value.strip_prefix('$') {
         Some(reference) => read_variable(spec, reference, written, report),
@@ -121,6 +126,7 @@ fn read_value(spec: &AttributeSpec, protocol: Protocol, written: &xml::Attribute
     }
 }
 
+/// Reads a variable and says what becomes of it where libvirt binds none.
 fn read_variable(spec: &AttributeSpec, reference: &str, written: &xml::Attribute<'_>, report: &mut Report<'_>) -> Option<Value> {
     let reading = match access::read(reference) {
         Ok(reading) => reading,
@@ -155,6 +161,7 @@ enum VariableEffect {
     Dropped(&'static str, Option<Literal>),
 }
 
+/// The kinds of values that libvirt keeps a variable for and then forgets it (nwfilter.md 4.2).
 fn variable_effect(kind: ValueKind) -> VariableEffect {
     match kind {
         ValueKind::States => VariableEffect::Dropped("expected a list of states; libvirt takes a variable for no state at all", None),
@@ -167,11 +174,13 @@ fn variable_effect(kind: ValueKind) -> VariableEffect {
     }
 }
 
+/// The diagnostic for a variable that cannot be bound; the label says what libvirt makes of it.
 fn useless_variable(written: &xml::Attribute<'_>, label: &'static str) -> Diagnostic {
     let message = format!("`{}` cannot be a variable", written.name);
     Diagnostic::error("variable-not-allowed", message, written.value_span, label)
 }
 
+/// Reads a literal by the grammar of its kind.
 fn read_literal(spec: &AttributeSpec, protocol: Protocol, written: &xml::Attribute<'_>, report: &mut Report<'_>) -> Option<Literal> {
     if is_refused_range_end(spec, protocol, report.quirks()) {
         let message = format!("libvirt reads no IPv6 address in `{}`", spec.xml);
@@ -198,6 +207,7 @@ fn is_refused_range_end(spec: &AttributeSpec, protocol: Protocol, quirks: Quirks
     quirks == Quirks::Libvirt && spec.name == AttributeName::DstIpTo && protocol.layer() == Layer::Ipv6
 }
 
+/// The diagnostic for a value that its grammar refuses.
 fn refused(refusal: Refusal, written: &xml::Attribute<'_>) -> Diagnostic {
     let message = format!("`{}` is not a value of `{}`", written.value, written.name);
     let fault = Diagnostic::error(refusal.code, message, written.value_span, refusal.expected);

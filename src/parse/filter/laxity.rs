@@ -53,7 +53,7 @@ impl Laxity {
             .help(format!("write `{number}` or `{number:#x}`")),
             Self::NegativeNumber(number) => {
                 fault("negative-number", format!("`{text}` is negative"), format!("libvirt reads this as {number}"))
-                    .help("write the number itself")
+                    .help(format!("write `{number}` if that is meant"))
             }
             Self::ClassicIpv4(address) => fault("ambiguous-ipv4-address", format!("`{text}` is `{address}`"), String::new()),
             Self::TextAfterMac => fault(

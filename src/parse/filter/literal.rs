@@ -40,11 +40,11 @@ pub(super) fn read(kind: ValueKind, text: &str) -> Result<Reading<Literal>, Refu
         ValueKind::EtherType { min } => read_ethernet_type(text, min),
         ValueKind::ArpOpcode => match words::arp_opcode(text) {
             Some(opcode) => Ok(exact(Literal::Number(opcode))),
-            None => read_number(text, 0, 65_535).map_err(|_| words::unknown_arp_opcode(text)),
+            None => read_number(text, 0, 65_535).map_err(|refusal| refusal.if_no_number(|| words::unknown_arp_opcode(text))),
         },
         ValueKind::IpProtocol => match words::ip_protocol(text) {
             Some(protocol) => Ok(exact(Literal::Number(protocol))),
-            None => read_number(text, 0, 255).map_err(|_| words::unknown_ip_protocol(text)),
+            None => read_number(text, 0, 255).map_err(|refusal| refusal.if_no_number(|| words::unknown_ip_protocol(text))),
         },
         ValueKind::Mac => read_mac(text).map(|reading| reading.map(Literal::Mac)),
         ValueKind::MacMask => read_mac_mask(text),
@@ -130,8 +130,17 @@ impl Refusal {
         self.help = Some(help.into());
         self
     }
+
+    /// Replaces a refusal of something that is no number at all, where words may stand for numbers.
+    fn if_no_number(self, unknown: impl FnOnce() -> Self) -> Self {
+        if self.code == INVALID_NUMBER { unknown() } else { self }
+    }
 }
 
+/// The code for a text that is no number; kinds that know words replace it.
+const INVALID_NUMBER: &str = "invalid-number";
+
+/// A value that was written as it should be.
 fn exact(value: Literal) -> Reading<Literal> {
     Reading { value, laxity: None }
 }
@@ -147,14 +156,16 @@ fn read_any_number(text: &str) -> Option<Reading<u32>> {
     Some(Reading { value: number.value, laxity })
 }
 
+/// The doubt about a minus sign.
 fn negative(number: Unsigned) -> Option<Laxity> {
     (number.sign == Sign::Negative).then_some(Laxity::NegativeNumber(number.value))
 }
 
+/// Reads a number of either notation within bounds.
 fn read_number(text: &str, min: u32, max: u32) -> Result<Reading<Literal>, Refusal> {
     let expected = format!("expected a number from {min} to {max}, decimal or with `0x`");
     let Some(reading) = read_any_number(text) else {
-        return Err(Refusal::new("invalid-number", expected));
+        return Err(Refusal::new(INVALID_NUMBER, expected));
     };
     if !(min..=max).contains(&reading.value) {
         return Err(Refusal::new("number-out-of-range", expected));
@@ -162,28 +173,31 @@ fn read_number(text: &str, min: u32, max: u32) -> Result<Reading<Literal>, Refus
     Ok(reading.map(Literal::Number))
 }
 
+/// Reads `connlimit-above`, the one number without a hexadecimal notation.
 fn read_decimal(text: &str) -> Result<Reading<Literal>, Refusal> {
     let expected = "expected a decimal number from 0 to 65535";
     match unsigned(text, 10) {
-        None => Err(Refusal::new("invalid-number", expected)),
+        None => Err(Refusal::new(INVALID_NUMBER, expected)),
         Some(number) if number.value > 65_535 => Err(Refusal::new("number-out-of-range", expected)),
         Some(number) => Ok(Reading { value: Literal::Number(number.value), laxity: negative(number) }),
     }
 }
 
+/// Reads an Ethernet type: a word, or a number from `min`.
 fn read_ethernet_type(text: &str, min: u32) -> Result<Reading<Literal>, Refusal> {
     if let Some(known) = words::ethernet_type(text) {
         return Ok(exact(Literal::Number(known)));
     }
     read_number(text, min, 65_535).map_err(|refusal| {
         // `806` is the decimal number, too small for an Ethernet type: most likely the `0x` was forgotten.
-        match unsigned(text, 16).filter(|number| number.sign == Sign::Positive && (min..=65_535).contains(&number.value)) {
-            Some(number) if refusal.code == "number-out-of-range" => refusal.help(format!("did you mean `{:#x}`?", number.value)),
-            _ => words::unknown_ethernet_type(text, min),
+        match unsigned(text, 16).filter(|number| (min..=65_535).contains(&number.value)) {
+            Some(number) => refusal.help(format!("did you mean `{:#x}`?", number.value)),
+            None => refusal.if_no_number(|| words::unknown_ethernet_type(text, min)),
         }
     })
 }
 
+/// Reads a mask; its bits are ones, then zeros, wherever in a byte they change.
 fn read_mac_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
     let refusal = || Refusal::new("invalid-mac-mask", "expected a mask in the form of an Ethernet address, ones before zeros");
     let reading = read_mac(text).map_err(|_| refusal())?;
@@ -195,6 +209,7 @@ fn read_mac_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
     Ok(reading.map(Literal::Mac))
 }
 
+/// Reads a dotted quad, or with a doubt whatever else the classic parser takes.
 fn read_ipv4(text: &str) -> Option<Reading<Ipv4Addr>> {
     if let Ok(value) = text.parse() {
         return Some(Reading { value, laxity: None });
@@ -202,6 +217,7 @@ fn read_ipv4(text: &str) -> Option<Reading<Ipv4Addr>> {
     parse_classic_ipv4(text).map(|value| Reading { value, laxity: Some(Laxity::ClassicIpv4(value)) })
 }
 
+/// Reads a mask: what is no number up to 32 is tried as an address.
 fn read_ipv4_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
     if let Some(reading) = read_prefix(text, 32) {
         return Ok(reading);
@@ -211,6 +227,7 @@ fn read_ipv4_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
         .ok_or_else(|| Refusal::new("invalid-ipv4-mask", "expected 0 to 32, or a dotted mask with its ones before its zeros"))
 }
 
+/// Reads an address. libvirt takes a scope too, if the host has such a device; no tool can match it.
 fn read_ipv6(text: &str) -> Result<Reading<Literal>, Refusal> {
     let address: Ipv6Addr = text.parse().map_err(|_| {
         Refusal::new("invalid-ipv6-address", "expected a numeric IPv6 address")
@@ -219,6 +236,7 @@ fn read_ipv6(text: &str) -> Result<Reading<Literal>, Refusal> {
     Ok(exact(Literal::Ipv6(address)))
 }
 
+/// Reads a mask: what is no number up to 128 is tried as an address.
 fn read_ipv6_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
     if let Some(reading) = read_prefix(text, 128) {
         return Ok(reading);
@@ -235,6 +253,7 @@ fn read_prefix(text: &str, max: u8) -> Option<Reading<Literal>> {
     Some(Reading { value: Literal::Prefix(prefix), laxity: negative(number) })
 }
 
+/// Reads `gratuitous`; libvirt takes every word for something.
 fn read_flag(text: &str) -> Reading<Literal> {
     match text {
         "true" | "1" | "yes" => exact(Literal::Flag(true)),
@@ -243,6 +262,7 @@ fn read_flag(text: &str) -> Reading<Literal> {
     }
 }
 
+/// Reads the name of a set; a leading `-` is fine, since iptables takes the word after `--match-set` for the name.
 fn read_set_name(text: &str) -> Result<Reading<Literal>, Refusal> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-+ ".contains(&byte);
     // libvirt takes the empty name too, but there is no such set and iptables refuses the rule.
@@ -253,6 +273,7 @@ fn read_set_name(text: &str) -> Result<Reading<Literal>, Refusal> {
     Ok(Reading { value: Literal::Text(text.into()), laxity })
 }
 
+/// Reads directions; unlike other lists, this one has commas only and no empty places.
 fn read_set_directions(text: &str) -> Result<Reading<Literal>, Refusal> {
     let direction = |word: &str| match word {
         _ if word.eq_ignore_ascii_case("src") => Some(SetDirection::Source),
@@ -269,6 +290,7 @@ fn read_set_directions(text: &str) -> Result<Reading<Literal>, Refusal> {
 /// The bytes that the kernel keeps of a comment; libvirt passes on 256, of which iptables cuts the last.
 const COMMENT_BYTES: usize = 255;
 
+/// Reads a comment, cut to what the kernel keeps (row 30 of section 8).
 fn read_comment(text: &str) -> Result<Reading<Literal>, Refusal> {
     if text.chars().any(char::is_control) {
         // One rule is one line of restore input; a line end in a comment would begin another rule.

@@ -20,6 +20,7 @@ pub(in crate::parse) fn read_reference(element: &Element<'_>, report: &mut Repor
     let parameters = visit.children("parameter").filter_map(|child| read_parameter(child, report)).collect();
     visit.finish(report.diagnostics());
     let filter = filter?;
+    // libvirt stores the empty name and fails on it when it applies the filter.
     if filter.value.is_empty() {
         report.add(Diagnostic::error(
             "empty-filter-reference",
@@ -56,10 +57,12 @@ fn read_parameter(element: &Element<'_>, report: &mut Report<'_>) -> Option<Para
     Some(Parameter { name: spanned(name), value: spanned(value) })
 }
 
+/// The characters of values: enough for addresses of all kinds, numbers, names and ranges of ports.
 fn is_value_byte(byte: u8) -> bool {
     is_name_byte(byte) || byte == b'.' || byte == b':'
 }
 
+/// Row 16 of section 8: an `IP` with a prefix length is dropped, and libvirt goes on to learn any address.
 fn invalid_value(name: &Attribute<'_>, value: &Attribute<'_>) -> Diagnostic {
     let message = format!("`{}` is not a value that parameter `{}` can have", value.value, name.value);
     let expected = "expected letters, digits, `_`, `.` and `:`; libvirt drops this parameter";

@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::filter::{Action, Attribute, AttributeName, Direction, Layer, Literal, Protocol, Rule, Value};
 use crate::parse::report::Report;
 use crate::parse::value::{read_keyword, require};
-use crate::parse::visit::{Visit, with_suggestion};
+use crate::parse::visit::Visit;
 use crate::parse::xml::{self, Element};
 
 const ACTIONS: [(&str, Action); 5] = [
@@ -23,6 +23,7 @@ const ACTIONS: [(&str, Action); 5] = [
 
 const DIRECTIONS: [(&str, Direction); 3] = [("in", Direction::In), ("out", Direction::Out), ("inout", Direction::InOut)];
 
+/// The priority of a rule without one, and in libvirt also of one with a bad one.
 const DEFAULT_PRIORITY: i16 = 500;
 
 /// Reads a `<rule>`; `None` when its action or direction cannot be told.
@@ -41,12 +42,14 @@ pub(super) fn read_rule(element: &Element<'_>, report: &mut Report<'_>) -> Optio
     if let Some(written) = written_action.filter(|_| rule.action == Action::Continue && protocol.layer() != Layer::Link) {
         report.add(continue_on_ip(written));
     }
+    // A rule that will not be made differs from nothing.
     if !report.has_errors_since(start) {
         difference::report_differences(&rule, report);
     }
     Some(rule)
 }
 
+/// Reads `priority`. libvirt takes the default for whatever it cannot read, which may well reverse two rules (row 15).
 fn read_priority(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> i16 {
     let priority = parse_priority(&attribute.value);
     if priority.is_none() {
@@ -57,6 +60,7 @@ fn read_priority(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> i16
     priority.unwrap_or(DEFAULT_PRIORITY)
 }
 
+/// Reads `statematch`: only `0` and `false`, in any case, switch it off.
 fn read_state_match(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> bool {
     let word = attribute.value.to_ascii_lowercase();
     if matches!(word.as_str(), "0" | "false") {
@@ -64,8 +68,7 @@ fn read_state_match(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> 
     }
     if !matches!(word.as_str(), "1" | "true" | "yes") {
         let message = format!("`{}` does not switch `statematch` off", attribute.value);
-        let expected = "expected `true` or `false`; libvirt takes this for `true`";
-        report.add_lax(Diagnostic::error("unknown-statematch", message, attribute.value_span, expected));
+        report.add(Diagnostic::warning("unknown-statematch", message, attribute.value_span, "expected `true` or `false`"));
     }
     true
 }
@@ -77,12 +80,13 @@ fn read_protocol(visit: &mut Visit<'_>, report: &mut Report<'_>) -> (Protocol, V
     let mut attributes = Vec::new();
     for element in visit.all_children() {
         match (Protocol::named(element.name), first) {
-            (None, _) => report.add_lax(unknown_protocol(element)),
+            (None, _) => report.add_lax(unknown_protocol(element, report)),
             (Some(_), Some(first)) if first.name != element.name => report.add(second_protocol(first, element)),
             (Some(known), _) => {
                 protocol = known;
                 first = first.or(Some(element));
                 merge(&mut attributes, read_element(element, known, report));
+                // After each element, as libvirt does: a protocol that comes later comes too late.
                 check_ports(element, known, &attributes, report);
             }
         }
@@ -130,16 +134,18 @@ fn check_ports(element: &Element<'_>, protocol: Protocol, attributes: &[Attribut
     report.add(fault.help(help));
 }
 
-fn unknown_protocol(element: &Element<'_>) -> Diagnostic {
+/// Row 1 of section 8, the most dangerous slip of all: the rule would match every frame.
+fn unknown_protocol(element: &Element<'_>, report: &Report<'_>) -> Diagnostic {
     let message = format!("unknown protocol element `<{}>`", element.name);
     let label = "libvirt ignores it, and a rule without a protocol matches every frame";
     let fault = Diagnostic::error("unknown-protocol", message, element.name_span, label);
     if element.name == "igmp-ipv6" {
         return fault.help("IPv6 has multicast listener discovery instead: match `<icmpv6>` types 130 to 132 and 143");
     }
-    with_suggestion(fault, element.name, Protocol::ELEMENTS.iter().map(|&(name, _)| name))
+    report.suggest(fault, element.name, Protocol::ELEMENTS.iter().map(|&(name, _)| name))
 }
 
+/// An element of another protocol; libvirt passes over it in silence.
 fn second_protocol(first: &Element<'_>, second: &Element<'_>) -> Diagnostic {
     let message = format!("`<{}>` is ignored: this rule is about `<{}>`", second.name, first.name);
     Diagnostic::warning("second-protocol", message, second.name_span, "a rule has one protocol")
@@ -147,6 +153,7 @@ fn second_protocol(first: &Element<'_>, second: &Element<'_>) -> Diagnostic {
         .help("write a second `<rule>`")
 }
 
+/// Row 2 of section 8: iptables refuses the target, in either quirks.
 fn continue_on_ip(action: &xml::Attribute<'_>) -> Diagnostic {
     let message = "`continue` is an action of layer-2 rules only";
     Diagnostic::error("continue-on-ip-rule", message, action.value_span, "iptables knows no CONTINUE")

@@ -8,8 +8,10 @@ use crate::model::filter::{Literal, States};
 use crate::parse::value::is_c_blank;
 use crate::parse::visit::nearest;
 
+/// `protocolid` and `encap-protocol`.
 const ETHERNET_TYPES: [(&str, u32); 5] = [("arp", 0x806), ("rarp", 0x8035), ("ipv4", 0x800), ("ipv6", 0x86dd), ("vlan", 0x8100)];
 
+/// `opcode` of `arp` and `rarp`.
 const ARP_OPCODES: [(&str, u32); 9] = [
     ("Request", 1),
     ("Reply", 2),
@@ -22,11 +24,14 @@ const ARP_OPCODES: [(&str, u32); 9] = [
     ("ARP_NAK", 9),
 ];
 
+/// `protocol` of layer-2 `ip` and `ipv6`; not the names of `/etc/protocols`, which vary.
 const IP_PROTOCOLS: [(&str, u32); 9] =
     [("tcp", 6), ("udp", 17), ("udplite", 136), ("esp", 50), ("ah", 51), ("icmp", 1), ("igmp", 2), ("sctp", 132), ("icmpv6", 58)];
 
+/// The bits of `flags`, as the TCP header has them.
 const TCP_FLAGS: [(&str, u8); 8] = [("FIN", 1), ("SYN", 2), ("RST", 4), ("PSH", 8), ("ACK", 16), ("URG", 32), ("ALL", 63), ("NONE", 0)];
 
+/// `state`; NONE is kept beside the others, since it overrides them only in the end.
 const STATES: [(&str, States); 5] = [
     ("NEW", States { new: true, ..NO_STATE }),
     ("ESTABLISHED", States { established: true, ..NO_STATE }),
@@ -86,6 +91,7 @@ pub(super) fn states(text: &str) -> Result<Literal, Refusal> {
         .ok_or_else(|| Refusal::new("invalid-state", "expected a list of NEW, ESTABLISHED, RELATED, INVALID or NONE"))
 }
 
+/// Looks a word up, in any case.
 fn number_of(text: &str, known: &[(&str, u32)]) -> Option<u32> {
     known.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|&(_, number)| number)
 }
@@ -104,6 +110,7 @@ fn words<T: Copy>(text: &str, known: &'static [(&str, T)]) -> Option<impl Iterat
     Some(found.into_iter())
 }
 
+/// The end of "expected a number": the words that stand for some.
 fn listed(known: &[(&str, u32)]) -> String {
     let words: Vec<String> = known.iter().map(|(word, _)| format!("`{word}`")).collect();
     format!("or one of {}", words.join(", "))

@@ -2,6 +2,7 @@
 //!
 //! Reference: networks.md 2.2 to 2.4.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -17,18 +18,19 @@ use crate::source::{Span, Spanned};
 
 /// Reads every `<ip>` of a network, in order, and compares them with each other.
 pub(super) fn read_addresses(elements: &[&Element<'_>], quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Vec<NetworkAddress> {
-    let mut addresses: Vec<NetworkAddress> = Vec::new();
+    let (mut addresses, mut known) = (Vec::new(), BTreeMap::new());
     for element in elements {
         if let Some(address) = read_address(element, quirks, diagnostics) {
-            judge_repeat(&addresses, &address, diagnostics);
-            addresses.push(address);
+            diagnostics.extend(judge_repeat(&mut known, &address));
+            addresses.push(address.value);
         }
     }
     judge_dhcp_places(elements, diagnostics);
     addresses
 }
 
-fn read_address(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<NetworkAddress> {
+/// One `<ip>`, at the place of its `address`.
+fn read_address(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<NetworkAddress>> {
     let mut visit = Visit::new(element);
     let family = read_family(&mut visit, diagnostics);
     let address = read_own_address(&mut visit, "address", family, quirks, diagnostics);
@@ -44,7 +46,7 @@ fn read_address(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Dia
     if read_flag(local_pointer, diagnostics) {
         judge_local_pointer(net, local_pointer, diagnostics);
     }
-    Some(NetworkAddress { address: net, dhcp, tftp, span: element.span })
+    Some(Spanned::new(NetworkAddress { address: net, dhcp, tftp, span: element.span }, address?.span))
 }
 
 /// An IP version, as `family` spells it.
@@ -71,9 +73,9 @@ impl Family {
     }
 }
 
-/// `@family`; absent means IPv4, `None` that it is faulty.
+/// `@family`; absent and empty mean IPv4, `None` that it is faulty.
 pub(super) fn read_family(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Family> {
-    match visit.attribute("family") {
+    match visit.filled_attribute("family") {
         None => Some(Family::V4),
         Some(attribute) => read_keyword(attribute, &[("ipv4", Family::V4), ("ipv6", Family::V6)], diagnostics),
     }
@@ -119,7 +121,7 @@ pub(super) fn read_mask(
     quirks: Quirks,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Mask> {
-    let (prefix, netmask) = (visit.attribute("prefix"), visit.attribute("netmask"));
+    let (prefix, netmask) = (visit.attribute("prefix"), visit.filled_attribute("netmask"));
     let longest = if address?.value.is_ipv4() { 32 } else { 128 };
     let ones = match prefix {
         None => 0,
@@ -201,23 +203,23 @@ fn read_tftp(visit: &mut Visit<'_>, address: Option<&Spanned<IpAddr>>, diagnosti
 /// The reverse zone of a network ends at a byte (IPv4) or a hexadecimal digit (IPv6); dnsmasq refuses others.
 fn judge_local_pointer(net: IpNet, attribute: Option<&Attribute<'_>>, diagnostics: &mut Vec<Diagnostic>) {
     let step = if net.addr().is_ipv4() { 8 } else { 4 };
-    let Some(attribute) = attribute.filter(|_| net.prefix_len() % step != 0) else { return };
+    let Some(attribute) = attribute.filter(|_| !net.prefix_len().is_multiple_of(step)) else { return };
     let message = format!("no reverse zone fits the prefix {}", net.prefix_len());
     let expected = format!("expected a prefix that {step} divides");
     diagnostics.push(Diagnostic::error("local-ptr-prefix", message, attribute.value_span, expected));
 }
 
 /// The kernel takes an IPv4 address again only with another prefix, an IPv6 address never (6.18).
-fn judge_repeat(earlier: &[NetworkAddress], address: &NetworkAddress, diagnostics: &mut Vec<Diagnostic>) {
-    let repeats = |other: &&NetworkAddress| match address.address {
-        IpNet::V4(_) => other.address == address.address,
-        IpNet::V6(net) => other.address.addr() == IpAddr::V6(net.addr()),
+fn judge_repeat(known: &mut BTreeMap<IpNet, Span>, again: &Spanned<NetworkAddress>) -> Option<Diagnostic> {
+    let address = again.value.address;
+    let key = if address.addr().is_ipv4() { address } else { IpNet::from(address.addr()) };
+    let Some(&first) = known.get(&key) else {
+        known.insert(key, again.span);
+        return None;
     };
-    if let Some(first) = earlier.iter().find(repeats) {
-        let message = format!("address `{}` is given twice", address.address.addr());
-        let fault = Diagnostic::error("repeated-address", message, address.span, "expected another address");
-        diagnostics.push(fault.also(first.span, "the first time"));
-    }
+    let message = format!("address `{}` is given twice", address.addr());
+    let fault = Diagnostic::error("repeated-address", message, again.span, "expected another address");
+    Some(fault.also(first, "the first time"))
 }
 
 /// DHCP is served on one address of each family at most.

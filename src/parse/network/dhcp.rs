@@ -101,6 +101,10 @@ fn high_bits(address: IpAddr) -> u128 {
 fn read_host(element: &Element<'_>, family: Option<Family>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
     let mut visit = Visit::new(element);
     let (mac, name, id) = (visit.attribute("mac"), visit.attribute("name"), visit.attribute("id"));
+    if let Some(name) = name.filter(|name| !name.value.starts_with(|c: char| c.is_ascii_alphanumeric())) {
+        let message = format!("`{}` cannot be a host's name", name.value);
+        diagnostics.push(Diagnostic::error("dhcp-host-name", message, name.value_span, "expected a letter or digit first"));
+    }
     match family {
         Some(Family::V4) => judge_host4(element, mac, name, diagnostics),
         Some(Family::V6) => judge_host6(element, mac, name, id, diagnostics),
@@ -117,10 +121,6 @@ fn read_host(element: &Element<'_>, family: Option<Family>, quirks: Quirks, diag
 fn judge_host4(element: &Element<'_>, mac: Option<&Attribute<'_>>, name: Option<&Attribute<'_>>, diagnostics: &mut Vec<Diagnostic>) {
     if let Some(mac) = mac {
         read_unicast_mac(mac, diagnostics);
-    }
-    if let Some(name) = name.filter(|name| !name.value.starts_with(|c: char| c.is_ascii_alphanumeric())) {
-        let message = format!("`{}` cannot be a host's name", name.value);
-        diagnostics.push(Diagnostic::error("dhcp-host-name", message, name.value_span, "expected a letter or digit first"));
     }
     if mac.is_none() && name.is_none() {
         let message = "nothing says which host this is";

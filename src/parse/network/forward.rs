@@ -2,6 +2,7 @@
 //!
 //! Reference: networks.md section 1, and 2.2 to 2.4.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::read_flag;
@@ -61,13 +62,13 @@ pub(super) fn read_forward(element: Option<&Element<'_>>, quirks: Quirks, diagno
     let Some(element) = element else { return Some((Mode::Isolated, Forward::Isolated)) };
     let mut visit = Visit::new(element);
     let mode = read_mode(&mut visit, diagnostics);
-    read_flag(visit.attribute("managed"), diagnostics);
+    visit.ignore(&["managed"], &[]);
     read_driver(&mut visit, diagnostics);
-    let known_mode = mode.unwrap_or(Mode::Isolated);
-    let device = read_device_list(&mut visit, known_mode, diagnostics);
+    let device = read_device_list(&mut visit, mode, diagnostics);
     let nat = read_nat_element(&mut visit, mode, quirks, diagnostics);
     visit.finish(diagnostics);
-    let forward = match mode? {
+    let mode = mode?;
+    let forward = match mode {
         Mode::Isolated => Forward::Isolated,
         Mode::Nat => {
             let (span, nat) = (nat.as_ref().map_or(element.span, |nat| nat.span), nat.map(|nat| nat.value).unwrap_or_default());
@@ -77,7 +78,7 @@ pub(super) fn read_forward(element: Option<&Element<'_>>, quirks: Quirks, diagno
         Mode::Open => Forward::Open,
         Mode::Bridge | Mode::Private | Mode::Vepa | Mode::Passthrough | Mode::Hostdev => Forward::External,
     };
-    Some((known_mode, forward))
+    Some((mode, forward))
 }
 
 fn read_mode(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Mode> {
@@ -91,14 +92,14 @@ fn read_driver(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("driver") else { return };
     let mut driver = Visit::new(element);
     driver.ignore(&["model"], &[]);
-    if let Some(name) = driver.attribute("name") {
+    if let Some(name) = driver.filled_attribute("name") {
         read_keyword(name, &[("kvm", ()), ("vfio", ())], diagnostics);
     }
     driver.finish(diagnostics);
 }
 
 /// DEV of networks.md 2.3, from `forward/@dev` and the `<interface>`, `<pf>` and `<address>` children.
-fn read_device_list(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
+fn read_device_list(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
     let own = visit.filled_attribute("dev").and_then(|dev| read_device(dev, diagnostics));
     let listed: Vec<_> = visit.children("interface").filter_map(|element| read_interface(element, diagnostics)).collect();
     judge_repeats(&listed, diagnostics);
@@ -114,20 +115,25 @@ fn read_device_list(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Dia
     own.or_else(|| listed.into_iter().next())
 }
 
+/// One `<interface>`; an empty `dev` is no device, a missing one a fault.
 fn read_interface(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
     let mut visit = Visit::new(element);
     visit.ignore(&["connections"], &[]);
-    let dev = visit.filled_attribute("dev");
+    let dev = visit.attribute("dev");
     visit.finish(diagnostics);
-    read_device(require(dev, "dev", element, diagnostics)?, diagnostics)
+    let dev = require(dev, "dev", element, diagnostics)?;
+    if dev.value.is_empty() { None } else { read_device(dev, diagnostics) }
 }
 
 fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnostic>) {
-    for (at, device) in listed.iter().enumerate() {
-        if let Some(first) = listed[..at].iter().find(|earlier| earlier.value == device.value) {
+    let mut known = BTreeMap::new();
+    for device in listed {
+        if let Some(first) = known.get(&device.value) {
             let message = format!("device `{}` is listed twice", device.value);
             let fault = Diagnostic::error("repeated-forward-device", message, device.span, "expected another device");
-            diagnostics.push(fault.also(first.span, "the first time"));
+            diagnostics.push(fault.also(*first, "the first time"));
+        } else {
+            known.insert(&device.value, device.span);
         }
     }
 }
@@ -135,16 +141,16 @@ fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnosti
 fn judge_number_of_devices(
     own: Option<&Spanned<DeviceName>>,
     listed: &[Spanned<DeviceName>],
-    mode: Mode,
+    mode: Option<Mode>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     match (mode, own.or(listed.first()), listed.get(1)) {
-        (Mode::Nat | Mode::Route, _, Some(second)) => {
+        (Some(mode @ (Mode::Nat | Mode::Route)), _, Some(second)) => {
             let message = format!("mode `{}` knows only one forward device", mode.word());
             let fault = Diagnostic::error("too-many-forward-devices", message, second.span, "a second device");
             diagnostics.push(fault.help("without a device every way out is allowed"));
         }
-        (Mode::Open, Some(device), _) => {
+        (Some(Mode::Open), Some(device), _) => {
             let message = "mode `open` knows no forward device";
             diagnostics.push(Diagnostic::error("forward-device-in-open-mode", message, device.span, "expected no device"));
         }
@@ -153,7 +159,7 @@ fn judge_number_of_devices(
 }
 
 /// `<pf>` and PCI `<address>`, which stand for devices of `hostdev` pools.
-fn judge_others(visit: &mut Visit<'_>, own: Option<&Spanned<DeviceName>>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+fn judge_others(visit: &mut Visit<'_>, own: Option<&Spanned<DeviceName>>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let function = only_child(visit, "pf", diagnostics);
     if let Some(element) = function {
         let mut pf = Visit::new(element);
@@ -169,7 +175,7 @@ fn judge_others(visit: &mut Visit<'_>, own: Option<&Spanned<DeviceName>>, mode: 
         let fault = Diagnostic::error("forward-device-with-pool", message, own.span, "expected only one of the two");
         diagnostics.push(fault.also(other.name_span, "the other one"));
     }
-    if let (Some(address), true) = (address, mode != Mode::Hostdev) {
+    if let (Some(address), Some(mode)) = (address, mode.filter(|mode| *mode != Mode::Hostdev)) {
         let message = format!("PCI addresses mean nothing in mode `{}`", mode.word());
         diagnostics.push(Diagnostic::error("pci-address-outside-hostdev", message, address.name_span, "only mode `hostdev` has them"));
     }

@@ -3,6 +3,7 @@
 //! They are checked as libvirt checks them, so that a network which libvirt would refuse is not half accepted here, and
 //! then dropped. Reference: networks.md 2.2 and 2.4.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -24,40 +25,44 @@ const MTU: std::ops::RangeInclusive<u64> = 68..=65535;
 /// Reads every child of `<network>` that no rule depends on.
 pub(super) fn read_services(
     visit: &mut Visit<'_>,
-    mode: Mode,
+    mode: Option<Mode>,
     addresses: &[NetworkAddress],
     quirks: Quirks,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     read_bridge_mac(visit, mode, diagnostics);
-    read_mtu(visit, diagnostics);
+    read_mtu(visit, mode, diagnostics);
     read_domain(visit, mode, diagnostics);
     read_dns(visit, mode, diagnostics);
+    let subnets = addresses.iter().map(|address| address.address.trunc()).collect();
     for route in visit.children("route") {
-        read_route(route, addresses, quirks, diagnostics);
+        read_route(route, &subnets, quirks, diagnostics);
     }
     read_port_groups(visit, diagnostics);
     judge_vlan(visit.children("vlan").next(), mode, quirks, diagnostics);
 }
 
 /// What `<bridge>` says beside its name.
-pub(super) fn read_bridge_settings(bridge: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn read_bridge_settings(bridge: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let (stp, delay, zone) = (bridge.attribute("stp"), bridge.attribute("delay"), bridge.attribute("zone"));
     if let Some(delay) = delay {
-        read_decimal(delay, u64::from(u32::MAX), diagnostics);
+        read_decimal(delay, u64::MAX, diagnostics);
     }
-    if let Some(manager) = bridge.attribute("macTableManager") {
+    if let Some(manager) = bridge.filled_attribute("macTableManager") {
         read_keyword(manager, &[("kernel", ()), ("libvirt", ())], diagnostics);
     }
-    if mode.has_own_bridge() {
-        return;
-    }
+    let Some(mode) = with_shared_bridge(mode) else { return };
     let name = bridge.filled_attribute("name").filter(|_| mode != Mode::Bridge);
     for attribute in [name, stp, delay, zone].into_iter().flatten() {
         let message = format!("bridge attribute `{}` in mode `{}`", attribute.name, mode.word());
         let expected = "the bridge of this mode is not the network's own";
         diagnostics.push(Diagnostic::error("bridge-attribute-in-mode", message, attribute.name_span, expected));
     }
+}
+
+/// The mode, if its bridge is somebody else's.
+fn with_shared_bridge(mode: Option<Mode>) -> Option<Mode> {
+    mode.filter(|mode| !mode.has_own_bridge())
 }
 
 /// An element that only networks with a bridge of their own have.
@@ -68,19 +73,19 @@ pub(super) fn not_in_mode(element: &Element<'_>, mode: Mode) -> Diagnostic {
         .help("remove it, or use mode `nat`, `route` or `open`, or no `<forward>`")
 }
 
-fn read_bridge_mac(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+fn read_bridge_mac(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("mac") else { return };
     let mut mac = Visit::new(element);
-    if let Some(address) = require(mac.attribute("address"), "address", element, diagnostics) {
+    if let Some(address) = mac.filled_attribute("address") {
         read_unicast_mac(address, diagnostics);
     }
     mac.finish(diagnostics);
-    if !mode.has_own_bridge() {
+    if let Some(mode) = with_shared_bridge(mode) {
         diagnostics.push(not_in_mode(element, mode));
     }
 }
 
-fn read_mtu(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
+fn read_mtu(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("mtu") else { return };
     let mut mtu = Visit::new(element);
     if let Some(size) = mtu.attribute("size")
@@ -91,21 +96,24 @@ fn read_mtu(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.push(Diagnostic::error("invalid-mtu", message, size.value_span, expected));
     }
     mtu.finish(diagnostics);
+    if let Some(mode) = with_shared_bridge(mode) {
+        diagnostics.push(not_in_mode(element, mode));
+    }
 }
 
-fn read_domain(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+fn read_domain(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("domain") else { return };
     let mut domain = Visit::new(element);
     domain.ignore(&["name"], &[]);
     read_flag(domain.attribute("localOnly"), diagnostics);
     read_flag(domain.attribute("register"), diagnostics);
     domain.finish(diagnostics);
-    if !mode.has_own_bridge() {
+    if let Some(mode) = with_shared_bridge(mode) {
         diagnostics.push(not_in_mode(element, mode));
     }
 }
 
-fn read_dns(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>) {
+fn read_dns(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("dns") else { return };
     let mut dns = Visit::new(element);
     let enable = dns.attribute("enable");
@@ -114,16 +122,16 @@ fn read_dns(visit: &mut Visit<'_>, mode: Mode, diagnostics: &mut Vec<Diagnostic>
     for forwarder in dns.children("forwarder") {
         read_forwarder(forwarder, diagnostics);
     }
-    let entries = dns.children_among(&["forwarder", "host", "srv", "txt"]).next();
+    let entry = dns.children_among(&["forwarder", "host", "srv", "txt"]).next();
+    let record = dns.children_among(&["host", "srv", "txt"]).next();
     dns.finish(diagnostics);
-    let Some(entry) = entries else { return };
-    if let (Some(enable), true) = (enable, disabled) {
+    if let (Some(enable), Some(entry), true) = (enable, entry, disabled) {
         let message = format!("`<{}>` though DNS is off", entry.name);
         let fault = Diagnostic::error("dns-disabled-with-entries", message, entry.name_span, "expected no entries");
         diagnostics.push(fault.also(enable.value_span, "DNS is off"));
     }
-    if !mode.has_own_bridge() {
-        diagnostics.push(not_in_mode(element, mode));
+    if let (Some(record), Some(mode)) = (record, with_shared_bridge(mode)) {
+        diagnostics.push(not_in_mode(record, mode));
     }
 }
 
@@ -138,7 +146,7 @@ fn read_forwarder(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) {
     visit.finish(diagnostics);
 }
 
-fn read_route(element: &Element<'_>, addresses: &[NetworkAddress], quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
+fn read_route(element: &Element<'_>, subnets: &BTreeSet<IpNet>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
     let mut visit = Visit::new(element);
     let family = read_family(&mut visit, diagnostics);
     let target = read_own_address(&mut visit, "address", family, quirks, diagnostics);
@@ -152,7 +160,7 @@ fn read_route(element: &Element<'_>, addresses: &[NetworkAddress], quirks: Quirk
         judge_route_target(&target, mask, diagnostics);
     }
     if let Some(gateway) = gateway {
-        judge_gateway(&gateway, addresses, diagnostics);
+        judge_gateway(&gateway, subnets, diagnostics);
     }
 }
 
@@ -175,8 +183,11 @@ fn judge_route_target(target: &Spanned<IpAddr>, mask: Mask, diagnostics: &mut Ve
     }
 }
 
-fn judge_gateway(gateway: &Spanned<IpAddr>, addresses: &[NetworkAddress], diagnostics: &mut Vec<Diagnostic>) {
-    if !addresses.iter().any(|address| address.address.contains(&gateway.value)) {
+fn judge_gateway(gateway: &Spanned<IpAddr>, subnets: &BTreeSet<IpNet>, diagnostics: &mut Vec<Diagnostic>) {
+    // Asking for each prefix keeps a file with very many routes and addresses cheap.
+    let own = IpNet::from(gateway.value);
+    let on_link = (0..=own.max_prefix_len()).any(|ones| IpNet::new(gateway.value, ones).is_ok_and(|net| subnets.contains(&net.trunc())));
+    if !on_link {
         let message = format!("gateway `{}` is on no subnet of this network", gateway.value);
         diagnostics.push(Diagnostic::error("route-gateway-unreachable", message, gateway.span, "expected an address in one of its `<ip>`"));
     }
@@ -189,16 +200,19 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let mut group = Visit::new(element);
         group.ignore(&[], &["bandwidth", "vlan", "virtualport", "port"]);
         named.extend(require(group.attribute("name"), "name", element, diagnostics));
-        let default = group.attribute("default");
-        defaults.extend(default.filter(|_| read_flag(default, diagnostics)));
+        // Any other word is no, as libvirt has it.
+        defaults.extend(group.attribute("default").filter(|default| default.value == "yes"));
         read_flag(group.attribute("trustGuestRxFilters"), diagnostics);
         group.finish(diagnostics);
     }
-    for (at, name) in named.iter().enumerate() {
-        if let Some(first) = named[..at].iter().find(|earlier| earlier.value == name.value) {
+    let mut known = BTreeMap::new();
+    for name in named {
+        if let Some(first) = known.get(&name.value) {
             let message = format!("port group `{}` is defined twice", name.value);
             let fault = Diagnostic::error("repeated-port-group", message, name.value_span, "expected another name");
-            diagnostics.push(fault.also(first.value_span, "the first one"));
+            diagnostics.push(fault.also(*first, "the first one"));
+        } else {
+            known.insert(&name.value, name.value_span);
         }
     }
     if let [first, second, ..] = defaults[..] {
@@ -209,8 +223,8 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// Bridges that libvirt makes know VLANs since 11.0.
-fn judge_vlan(vlan: Option<&Element<'_>>, mode: Mode, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
-    let Some(vlan) = vlan.filter(|_| mode.has_own_bridge()) else { return };
+fn judge_vlan(vlan: Option<&Element<'_>>, mode: Option<Mode>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(vlan) = vlan.filter(|_| mode.is_some_and(Mode::has_own_bridge)) else { return };
     let message = "`<vlan>` on a network with a bridge of its own";
     let label = "libvirt before 11.0 refuses it";
     diagnostics.push(match quirks {

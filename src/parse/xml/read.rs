@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 
 use quick_xml::Reader;
+use quick_xml::errors::{IllFormedError, SyntaxError};
 use quick_xml::events::Event;
 
 use super::character::{is_blank, is_name, normalize_lines};
-use super::tag::{Page, forbidden_character, read_attributes, read_reference};
+use super::tag::{MAX_FAULTS, Page, forbidden_character, read_attributes, read_reference};
 use super::{Attribute, Document, Element, Node, Text};
 use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Span};
@@ -68,10 +69,13 @@ impl<'a> Tree<'a> {
         // Tags are matched here, with both places at hand.
         reader.config_mut().check_end_names = false;
         reader.config_mut().allow_unmatched_ends = true;
+        // A lone `&` then stays in the text, where reading can go on behind it.
+        reader.config_mut().allow_dangling_amp = true;
         loop {
             let start = base + position(reader.buffer_position());
             let event = reader.read_event().map_err(|error| self.syntax(base + position(reader.error_position()), &error))?;
             let end = base + position(reader.buffer_position());
+            self.judge_number_of_faults(start)?;
             match event {
                 Event::Eof => return self.finish(),
                 Event::Decl(_) => self.declaration(start, end, base)?,
@@ -86,6 +90,14 @@ impl<'a> Tree<'a> {
                 Event::GeneralRef(_) => self.reference(start, end)?,
             }
         }
+    }
+
+    /// Ends the reading of what is hardly XML: each fault costs some hundred bytes.
+    fn judge_number_of_faults(&self, at: usize) -> Step {
+        if self.faults.len() < MAX_FAULTS {
+            return Ok(());
+        }
+        Err(Diagnostic::error("xml-too-many-faults", "too many faults; the rest is not read", self.page.character(at), "up to here"))
     }
 
     fn finish(&mut self) -> Step {
@@ -187,6 +199,9 @@ impl<'a> Tree<'a> {
             let fault = Diagnostic::error("xml-cdata-end-in-text", "`]]>` in text", span, "not allowed here").help("write `]]&gt;`");
             self.faults.push(fault);
         }
+        for (at, _) in raw.match_indices('&').take(MAX_FAULTS) {
+            self.faults.extend(read_reference(self.page, start + at, "&").err());
+        }
         self.append(normalize_lines(raw), start, end);
         Ok(())
     }
@@ -255,7 +270,10 @@ impl<'a> Tree<'a> {
             return Err(Diagnostic::error("xml-declaration", "the XML declaration does not stand first", span, "nothing may precede it")
                 .help("remove it, or everything before it"));
         }
-        let attributes = read_attributes(self.page, start + "<?xml".len(), end - "?>".len(), &mut self.faults)?;
+        let rename = |fault| Diagnostic { code: "xml-declaration", ..fault };
+        let mut faults = Vec::new();
+        let attributes = read_attributes(self.page, start + "<?xml".len(), end - "?>".len(), &mut faults).map_err(rename)?;
+        self.faults.extend(faults.into_iter().map(rename));
         if let Some(fault) = self.judge_declaration(&attributes, span) {
             self.faults.push(fault);
         }
@@ -264,10 +282,12 @@ impl<'a> Tree<'a> {
 
     fn judge_declaration(&self, attributes: &[Attribute<'_>], span: Span) -> Option<Diagnostic> {
         let fault = |place, expected: &str| Some(Diagnostic::error("xml-declaration", "faulty XML declaration", place, expected));
+        // As written: references mean nothing before the document begins.
+        let written = |attribute: &Attribute<'_>| &self.page.text[attribute.value_span.start as usize..attribute.value_span.end as usize];
         let Some((version, others)) = attributes.split_first() else {
             return fault(span, "expected `version='1.0'`");
         };
-        if version.name != "version" || version.value != "1.0" {
+        if version.name != "version" || written(version) != "1.0" {
             return fault(span, "expected `version='1.0'` first");
         }
         let mut allowed = ["encoding", "standalone"].iter();
@@ -275,14 +295,11 @@ impl<'a> Tree<'a> {
             if !allowed.any(|name| *name == attribute.name) {
                 return fault(attribute.name_span, "expected `encoding`, then `standalone`, each at most once");
             }
-            match attribute.name {
-                "encoding" if !self.is_encoding(&attribute.value) => {
-                    return fault(attribute.value_span, "expected `UTF-8`");
-                }
-                "standalone" if !matches!(&*attribute.value, "yes" | "no") => {
-                    return fault(attribute.value_span, "expected `yes` or `no`");
-                }
-                _ => {}
+            if attribute.name == "encoding" && !self.is_encoding(written(attribute)) {
+                return fault(attribute.value_span, "expected `UTF-8`");
+            }
+            if attribute.name == "standalone" && !matches!(written(attribute), "yes" | "no") {
+                return fault(attribute.value_span, "expected `yes` or `no`");
             }
         }
         None
@@ -299,8 +316,23 @@ impl<'a> Tree<'a> {
     }
 
     fn syntax(&self, at: usize, error: &quick_xml::Error) -> Diagnostic {
+        let (message, label) = match error {
+            quick_xml::Error::Syntax(SyntaxError::UnclosedComment) => ("a comment never ends", "expected `-->` behind it"),
+            quick_xml::Error::Syntax(SyntaxError::UnclosedCData) => ("a CDATA section never ends", "expected `]]>` behind it"),
+            quick_xml::Error::Syntax(SyntaxError::UnclosedPI | SyntaxError::UnclosedXmlDecl) => {
+                ("a processing instruction never ends", "expected `?>` behind it")
+            }
+            quick_xml::Error::Syntax(SyntaxError::UnclosedDoctype) | quick_xml::Error::IllFormed(IllFormedError::MissingDoctypeName) => {
+                ("document type declarations are refused", "not accepted in any file")
+            }
+            quick_xml::Error::Syntax(SyntaxError::UnclosedTag) => ("a tag never ends", "expected `>` behind it"),
+            quick_xml::Error::Syntax(SyntaxError::UnclosedSingleQuotedAttributeValue | SyntaxError::UnclosedDoubleQuotedAttributeValue) => {
+                ("the value of an attribute never ends", "expected a closing quote in this tag")
+            }
+            _ => ("neither a tag nor text", "expected a tag, a comment or `&lt;`"),
+        };
         let at = self.page.text.floor_char_boundary(at);
-        Diagnostic::error("xml-syntax", error.to_string(), self.page.character(at), "begins here")
+        Diagnostic::error("xml-syntax", message, self.page.character(at), label)
     }
 }
 

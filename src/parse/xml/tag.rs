@@ -12,6 +12,8 @@ use crate::source::{FileId, Span};
 
 /// Attributes in one tag; libvirt's richest elements have fewer than 20.
 const MAX_ATTRIBUTES: usize = 64;
+/// Faults of form that are told of one file.
+pub(super) const MAX_FAULTS: usize = 100;
 
 /// The text of a file, for cutting spans out of it.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +22,7 @@ pub(super) struct Page<'a> {
     pub(super) text: &'a str,
 }
 
-impl<'a> Page<'a> {
+impl Page<'_> {
     /// The span of these bytes.
     pub(super) fn span(self, start: usize, end: usize) -> Span {
         let offset = |at: usize| u32::try_from(at).expect("`read` refuses files above 8 MiB");
@@ -158,7 +160,7 @@ fn unescape<'a>(page: Page<'a>, raw: &'a str, span: Span, faults: &mut Vec<Diagn
     }
     let mut value = String::with_capacity(raw.len());
     let mut rest = raw;
-    while let Some(c) = rest.chars().next() {
+    while let Some(c) = rest.chars().next().filter(|_| faults.len() < MAX_FAULTS) {
         let at = span.start as usize + raw.len() - rest.len();
         let taken = match c {
             '&' => reference(page, at, rest, &mut value, faults),

@@ -1,6 +1,9 @@
 //! What the tools make of a variable's text, attribute by attribute, as tried on iptables, ip6tables and ebtables 1.8.9.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::model::attribute::ValueKind;
 use crate::resolve::value;
 use AttributeName as A;
 
@@ -221,4 +224,34 @@ fn sets_have_short_names_and_one_direction() {
 #[test]
 fn a_comment_takes_no_variable() {
     refuses(Protocol::Tcp, A::Comment, &["web"]);
+}
+
+#[test]
+fn where_variables_do_not_work_fixed_refuses_them_and_libvirt_forgets_them() {
+    reads_lax(Protocol::Tcp, A::TcpFlags, "SYN", Literal::TcpFlags(0, 0));
+    for (protocol, name) in [(Protocol::Tcp, A::State), (Protocol::Arp, A::Gratuitous)] {
+        let spec = protocol.attribute(name).expect("known");
+        let Entry::Rule(rule) = rule(protocol, vec![var(name, "A")]) else { unreachable!("a rule") };
+        assert!(value::read("NEW", &rule, spec, Quirks::Fixed).is_err());
+        assert_eq!(value::read("NEW", &rule, spec, Quirks::Libvirt), Ok(None));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_of_a_parameter_is_read_out_of_range(text in "[A-Za-z0-9_.:]{1,20}|(0x|0)?[0-9a-f]{1,12}|[0-9]{1,12}") {
+        for (_, protocol) in Protocol::ELEMENTS {
+            for spec in protocol.attributes() {
+                let Entry::Rule(rule) = rule(protocol, vec![var(spec.name, "A")]) else { unreachable!("a rule") };
+                let _ = value::read(&text, &rule, spec, Quirks::Libvirt);
+                match (value::read(&text, &rule, spec, Quirks::Fixed), spec.kind) {
+                    (Ok(Some(Literal::Number(number))), ValueKind::Number { min, max }) => prop_assert!((min..=max).contains(&number)),
+                    (Ok(Some(Literal::Range(first, last))), _) => prop_assert!(first <= last),
+                    (Ok(Some(Literal::Prefix(length))), ValueKind::Ipv4Mask) => prop_assert!(length <= 32),
+                    (Ok(Some(Literal::Prefix(length))), _) => prop_assert!(length <= 128),
+                    _ => {}
+                }
+            }
+        }
+    }
 }

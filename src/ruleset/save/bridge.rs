@@ -16,7 +16,7 @@ pub(super) fn rule(text: &str) -> Option<BridgeRule> {
     while !tokens.is_done() {
         let word = tokens.plain()?;
         if word == "-j" {
-            fill(&mut target, verdict(tokens.plain()?))?;
+            fill(&mut target, verdict(&tokens.value()?))?;
             continue;
         }
         if word == "--arp-gratuitous" {
@@ -34,7 +34,8 @@ pub(super) fn rule(text: &str) -> Option<BridgeRule> {
         let inverted = tokens.accept("!");
         option(&mut rule, word, inverted, tokens.plain()?)?;
     }
-    rule.target = target?;
+    // A rule without a verdict counts and goes on.
+    rule.target = target.unwrap_or(BridgeTarget::Continue);
     let rule = normal::bridge_rule(rule);
     // Two matches of one kind are both tested by the kernel; the model has room for one.
     let kinds_differ = rule.matches.windows(2).all(|pair| std::mem::discriminant(&pair[0]) != std::mem::discriminant(&pair[1]));

@@ -1,6 +1,7 @@
 //! One rule as `iptables-save` or `ip6tables-save` prints it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -106,7 +107,7 @@ impl<'a> Reader<'a> {
             ("conntrack", "--ctstate") => IpMatch::ConnectionState(Invertible::new(inverted, connection_states(tokens.plain()?)?)),
             ("conntrack", "--ctdir") if !inverted => IpMatch::ConnectionDirection(direction(tokens.plain()?)?),
             ("set", "--match-set") => IpMatch::Set(Invertible::new(inverted, set(tokens)?)),
-            ("comment", "--comment") if !inverted => IpMatch::Comment(tokens.value()?.into()),
+            ("comment", "--comment") if !inverted => IpMatch::Comment(comment(tokens)?),
             ("connlimit", _) => return self.limit_option(word, inverted, tokens),
             _ => return None,
         };
@@ -209,6 +210,12 @@ fn ports(text: &str, separator: char) -> Option<PortRange> {
         Some((first, last)) => Some(PortRange { first: name::number(first)?, last: name::number(last)? }),
         None => name::number(text).map(PortRange::single),
     }
+}
+
+/// A comment; not one with a line break, which in normal form would look like one with a blank.
+fn comment(tokens: &mut Tokens<'_>) -> Option<Arc<str>> {
+    let text = tokens.value()?;
+    (!text.contains(normal::ends_line)).then(|| text.into())
 }
 
 fn tcp_flags(text: &str) -> Option<u8> {

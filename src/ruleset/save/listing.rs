@@ -73,7 +73,8 @@ fn declared<'a>(name: &'a str, rest: impl Iterator<Item = &'a str>) -> Result<Ta
     let mut table = TableReader::new(Family::Bridge, name.trim_end());
     for line in rest.take_while(|line| !line.starts_with(TABLE)).filter(|line| line.starts_with(CHAIN)) {
         let (head, policy) = head_of(line).ok_or_else(|| format!("not the head of a chain: `{line}`"))?;
-        table.declare(head.name, Some(policy))?;
+        // ebtables-nft 1.8.9 lists every user chain with RETURN, whatever becomes of a frame at its end.
+        table.declare(head.name, Some(policy).filter(|policy| *policy != Policy::Return))?;
     }
     Ok(table)
 }

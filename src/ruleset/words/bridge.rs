@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::quoted;
+use super::{ProtocolName, quoted};
 use crate::addr::{Mac, PortRange};
 use crate::ruleset::rule::{BridgeMatch, BridgeRule, BridgeTarget, EtherType, Invertible, MacNet, Range};
 
@@ -58,12 +58,12 @@ fn write_match(entry: &BridgeMatch, out: &mut String) {
         BridgeMatch::IpSource(net) => put("--ip-src", net, out),
         BridgeMatch::IpDestination(net) => put("--ip-dst", net, out),
         BridgeMatch::IpTos(octet) => put_as("--ip-tos", octet, |octet| Hex(octet.into()), out),
-        BridgeMatch::IpProtocol(protocol) => put("--ip-proto", protocol, out),
+        BridgeMatch::IpProtocol(protocol) => put_as("--ip-proto", protocol, ProtocolName, out),
         BridgeMatch::IpSourcePort(ports) => put_as("--ip-sport", ports, Span::from, out),
         BridgeMatch::IpDestinationPort(ports) => put_as("--ip-dport", ports, Span::from, out),
         BridgeMatch::Ip6Source(net) => put("--ip6-src", net, out),
         BridgeMatch::Ip6Destination(net) => put("--ip6-dst", net, out),
-        BridgeMatch::Ip6Protocol(protocol) => put("--ip6-proto", protocol, out),
+        BridgeMatch::Ip6Protocol(protocol) => put_as("--ip6-proto", protocol, ProtocolName, out),
         BridgeMatch::Ip6SourcePort(ports) => put_as("--ip6-sport", ports, Span::from, out),
         BridgeMatch::Ip6DestinationPort(ports) => put_as("--ip6-dport", ports, Span::from, out),
         BridgeMatch::Ip6IcmpType(icmp) => put_as("--ip6-icmp-type", icmp, |(types, codes)| TypesAndCodes(types, codes), out),

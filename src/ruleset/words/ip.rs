@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::quoted;
+use super::{ProtocolName, quoted};
 use crate::addr::PortRange;
 use crate::ruleset::Family;
 use crate::ruleset::normal::transport_module;
@@ -16,12 +16,14 @@ pub(super) fn write(family: Family, rule: &IpRule, out: &mut String) {
     put(rule.destination.as_ref(), "-d", out);
     put(rule.in_device.as_ref(), "-i", out);
     put(rule.out_device.as_ref(), "-o", out);
-    put(rule.protocol.as_ref(), "-p", out);
+    if let Some(protocol) = &rule.protocol {
+        put_as(protocol, "-p", out, |number| ProtocolName(*number));
+    }
     let transport = transport_module(rule.protocol.filter(|protocol| !protocol.inverted).map(|protocol| protocol.value));
     let mut previous = None;
     for entry in &rule.matches {
         let module = module(family, entry).or(transport);
-        if let Some(module) = module.filter(|_| module != previous) {
+        if let Some(module) = module.filter(|_| module != previous || stands_alone(entry)) {
             space(out);
             out.push_str("-m ");
             out.push_str(module);
@@ -30,6 +32,11 @@ pub(super) fn write(family: Family, rule: &IpRule, out: &mut String) {
         write_match(family, entry, out);
     }
     write_target(family, &rule.target, out);
+}
+
+/// Matches that libvirt gives a `-m` of their own though the one before has the same module; the tools print it as they were told.
+fn stands_alone(entry: &IpMatch) -> bool {
+    matches!(entry, IpMatch::DestinationRange(_) | IpMatch::ConnectionDirection(_))
 }
 
 /// The module of a match; `None` for those of the rule's own protocol.
