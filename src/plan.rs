@@ -1,7 +1,8 @@
 //! Observed and desired rules in, a plan out: every choice is made here, `commit` makes none.
 //!
-//! [`ownership`] says which observed rules are ours, [`edit`] finds the smallest change of each chain and [`table`] of each table, [`order`] arranges the changes so
-//! that no prefix of them opens what both ends keep closed, [`script`] spells them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
+//! [`ownership`] says which observed rules are ours, [`edit`] finds the smallest change of each chain and [`table`] of each
+//! table, [`order`] arranges the changes so that no prefix of them opens what both ends keep closed, [`script`] spells them for
+//! `*-restore`, [`show`] prints them for people and [`json`] for machines.
 
 pub mod desire;
 pub mod edit;
@@ -160,7 +161,8 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, PlanError> {
     let mut families = BTreeMap::new();
     let mut remarks = BTreeSet::new();
     for family in Family::ALL {
-        // A family that only base chains are wanted in is done without: a network's chains come in both families, whatever addresses it has (networks.md 3.1).
+        // A family that only base chains are wanted in is done without: a network's chains come in both families, whatever
+        // addresses it has (networks.md 3.1).
         let first = || wishes.first_in(family);
         match observed.families.get(&family) {
             Some(Observation::Read(tables)) => drop(families.insert(family, tables)),

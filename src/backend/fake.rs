@@ -1,8 +1,9 @@
 //! A kernel in memory, for tests: it reads restore text as the tools do, and refuses what they refuse.
 //!
-//! It knows nothing of plans: text goes in, save text comes out, and a rule is looked up by what [`save::parse_rule`] makes of it. A table is
-//! committed whole or not at all; a jump to a chain that is not there, a second chain of one name, the deletion of a rule that is not there or of a
-//! chain that is in use are refused with the line. Every rule has a counter that lives as long as the rule does. It can be told to fail.
+//! It knows nothing of plans: text goes in, save text comes out, and a rule is looked up by what [`save::parse_rule`] makes of
+//! it. A table is committed whole or not at all; a jump to a chain that is not there, a second chain of one name, the deletion
+//! of a rule that is not there or of a chain that is in use are refused with the line. Every rule has a counter that lives as
+//! long as the rule does. It can be told to fail.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;

@@ -16,8 +16,9 @@ use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Observation, Obser
 
 /// The chain that closes a guest while its edits in two families are half in (see [`super::order`]); `-j DROP` alone.
 ///
-/// A chain of its own, and not a bare `-j DROP` per guest: after a kill between two commits, a plan must be able to tell our gate from an
-/// administrator's quarantine of the same device. The name is in libvirt's name space so that its rules are observed, and libvirt never makes it.
+/// A chain of its own, and not a bare `-j DROP` per guest: after a kill between two commits, a plan must be able to tell our
+/// gate from an administrator's quarantine of the same device. The name is in libvirt's name space so that its rules are
+/// observed, and libvirt never makes it.
 pub const GATE: &str = "libvirt-gate";
 
 /// What a chain is to us.
@@ -213,7 +214,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Picks among the readings of a name. One is credible when we know the device or it has a root chain; one that is not ours wins, since deleting is final.
+    /// Picks among the readings of a name. One is credible when we know the device or it has a root chain; one that is not ours
+    /// wins, since deleting is final.
     fn reading(&self, mut readings: Vec<(DeviceName, Stage)>, live: &HashSet<&ChainName>) -> Option<(DeviceName, Stage)> {
         if readings.len() > 1 {
             let rooted =

@@ -1,7 +1,8 @@
 //! A plan for people: the change as a unified diff of rules, as numbers, and the whole desired rule set as restore input.
 //!
-//! A diff compares what is there with what will be there at the end, so a gate that comes and goes (see [`super::order`]) is not in it. A line looks as in `iptables -S
-//! CHAIN`; one that comes in ends with the XML place that it comes from. Nothing here is meant to be parsed: that is [`super::json`].
+//! A diff compares what is there with what will be there at the end, so a gate that comes and goes (see [`super::order`]) is
+//! not in it. A line looks as in `iptables -S CHAIN`; one that comes in ends with the XML place that it comes from. Nothing
+//! here is meant to be parsed: that is [`super::json`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -97,8 +98,8 @@ fn several(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The complete desired rule set of one family as input of `*-restore --noflush` for a host that has none of it; with `sources`, each rule after a
-/// comment with its XML place.
+/// The complete desired rule set of one family as input of `*-restore --noflush` for a host that has none of it; with
+/// `sources`, each rule after a comment with its XML place.
 pub fn render(desired: &Desired, family: Family, sources: Option<&Sources>) -> String {
     let nothing = Family::ALL.map(|family| (family, Observation::Read(BTreeMap::new())));
     let nothing = Observed { families: nothing.into_iter().collect() };

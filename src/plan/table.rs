@@ -1,8 +1,9 @@
 //! One table: what it holds and what it should hold in, its edits out.
 //!
-//! Chains that objects want are made or mended, those of claimed guests that nobody wants go, shared chains and hooks are mended around what others put there. The edits
-//! come in one order: chains are made, then rules change, then chains go; so every chain exists before a jump to it and is unreferenced before it goes. Within
-//! that order nothing matters, because a table is committed whole or not at all.
+//! Chains that objects want are made or mended, those of claimed guests that nobody wants go, shared chains and hooks are
+//! mended around what others put there. The edits come in one order: chains are made, then rules change, then chains go; so
+//! every chain exists before a jump to it and is unreferenced before it goes. Within that order nothing matters, because a
+//! table is committed whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -194,7 +195,8 @@ impl<'w> Work<'_, 'w> {
         }
     }
 
-    /// Undoes a policy that drops. RETURN is left: `ebtables -L` prints it for every user chain, so seeing it means nothing, and it opens nothing.
+    /// Undoes a policy that drops. RETURN is left: `ebtables -L` prints it for every user chain, so seeing it means nothing,
+    /// and it opens nothing.
     fn mend_policy(&mut self, chain: &ChainName, object: Option<&Object>) {
         let policy = self.live.chains.get(chain).and_then(|chain| chain.policy);
         if self.family == Family::Bridge && policy == Some(Policy::Drop) {
@@ -256,7 +258,8 @@ impl<'w> Work<'_, 'w> {
         hooks
     }
 
-    /// Whether a base chain that nothing needs may go: it is our making and nobody has anything in it or sends anything to it but through its hook.
+    /// Whether a base chain that nothing needs may go: it is our making and nobody has anything in it or sends anything to it
+    /// but through its hook.
     fn removable(&self, chain: &ChainName, base: &Base) -> bool {
         let desired = self.situation.desired;
         let id = ChainId { family: self.family, table: self.table, chain: chain.clone() };
@@ -297,7 +300,8 @@ impl<'w> Work<'_, 'w> {
         self.settle(chain, target, Deletion::ByRule, |rule| owner(rule).object());
     }
 
-    /// Sorts live and wanted rules of a shared chain into blocks by key. Objects that share a key share a block, since nothing tells their rules apart.
+    /// Sorts live and wanted rules of a shared chain into blocks by key. Objects that share a key share a block, since nothing
+    /// tells their rules apart.
     fn shared_target(
         &self,
         chain: &ChainName,
@@ -447,7 +451,8 @@ impl<'w> Work<'_, 'w> {
     }
 }
 
-/// Numbers the wanted rules so that those of one object, and of objects with a common key, have one number; numbers ascend with first appearance.
+/// Numbers the wanted rules so that those of one object, and of objects with a common key, have one number; numbers ascend with
+/// first appearance.
 fn groups(wanted: &[Wanted<'_>], key: &impl Fn(&Rule) -> Option<Key>) -> Vec<usize> {
     let mut leader: Vec<usize> = (0..wanted.len()).collect();
     let mut by_object: HashMap<&Object, usize> = HashMap::new();
