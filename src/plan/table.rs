@@ -15,7 +15,7 @@ use crate::compile::hooks::BaseChain;
 use crate::compile::{Key, PlacedRule};
 use crate::model::Object;
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
-use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Policy, Table, TableRules};
+use crate::ruleset::{ChainId, ChainName, ChainRules, Family, LiveRule, Policy, Table, TableRules};
 
 /// What a table should hold, sorted by chain; made once for all tables of all families.
 #[derive(Debug, Default)]
@@ -26,7 +26,8 @@ pub struct Wishes<'a> {
 /// The wishes for one table.
 #[derive(Debug, Default)]
 pub struct TableWishes<'a> {
-    whole: BTreeMap<&'a ChainName, (&'a Object, &'a [PlacedRule])>,
+    // Looked up for every live chain in every pass, so not a tree; never walked in its own order.
+    whole: HashMap<&'a ChainName, (&'a Object, &'a [PlacedRule])>,
     shared: BTreeMap<&'a ChainName, Vec<Wanted<'a>>>,
     bases: BTreeSet<&'a ChainName>,
 }
@@ -108,7 +109,6 @@ pub fn edits(
         table,
         wishes,
         live,
-        names: live.chains.keys().collect(),
         made: Vec::new(),
         changed: Vec::new(),
         settled: HashMap::new(),
@@ -116,8 +116,8 @@ pub fn edits(
         deleted: Vec::new(),
         remarks,
     };
-    work.own_chains();
     work.live_chains();
+    work.missing_chains();
     let hooks = work.base_chains();
     work.built_in_chains(&hooks);
     work.bridge_hooks();
@@ -135,7 +135,6 @@ struct Work<'a, 'w> {
     table: Table,
     wishes: &'w TableWishes<'w>,
     live: &'w TableRules,
-    names: HashSet<&'w ChainName>,
     made: Vec<Edit>,
     changed: Vec<Edit>,
     /// The live rules that stay, of every chain whose target was looked for; a chain that is not here stays as it is.
@@ -161,7 +160,7 @@ impl<'w> Work<'_, 'w> {
     }
 
     fn make(&mut self, chain: &ChainName, object: Option<&Object>) {
-        if !self.names.contains(chain) {
+        if !self.live.chains.contains_key(chain) {
             self.made.push(Edit { change: Change::NewChain(chain.clone()), object: object.cloned(), place: None });
         }
     }
@@ -175,41 +174,15 @@ impl<'w> Work<'_, 'w> {
         self.changed.extend(edit::edits(chain, self.rules(chain), target, deletion, owner));
     }
 
-    /// Chains that an object wants whole.
-    fn own_chains(&mut self) {
-        let wishes = self.wishes;
-        for (&chain, (object, placed)) in &wishes.whole {
-            if !self.free(Some(object)) {
-                continue;
-            }
-            self.make(chain, Some(object));
-            self.mend_policy(chain, Some(object));
-            let live = self.rules(chain);
-            if live.len() == placed.len() && live.iter().zip(*placed).all(|(live, placed)| live.is(&placed.rule)) {
-                // As nearly every chain is in nearly every pass: nothing may be made for it.
-                continue;
-            }
-            let wanted: Vec<Wanted<'_>> = placed.iter().map(|placed| Wanted::of(object, placed)).collect();
-            let target = edit::whole(live, &wanted);
-            self.settle(chain, target, Deletion::ByPosition, |_| Some((*object).clone()));
-        }
-    }
-
-    /// Undoes a policy that drops. RETURN is left: `ebtables -L` prints it for every user chain, so seeing it means nothing,
-    /// and it opens nothing.
-    fn mend_policy(&mut self, chain: &ChainName, object: Option<&Object>) {
-        let policy = self.live.chains.get(chain).and_then(|chain| chain.policy);
-        if self.family == Family::Bridge && policy == Some(Policy::Drop) {
-            let change = Change::SetPolicy { chain: chain.clone(), policy: BRIDGE_POLICY };
-            self.changed.push(Edit { change, object: object.cloned(), place: None });
-        }
-    }
-
-    /// Chains of guests that nobody wants, and those that libvirtd is writing.
+    /// Chains that are there: those that an object wants whole, those of guests that nobody wants, and those that libvirtd is writing.
     fn live_chains(&mut self) {
-        let live = self.live;
-        for chain in live.chains.keys().filter(|chain| !self.wishes.whole.contains_key(chain)) {
-            match self.situation.claims.role(self.family, self.table, chain, &self.names) {
+        let (live, wishes) = (self.live, self.wishes);
+        for (chain, content) in &live.chains {
+            if let Some((object, placed)) = wishes.whole.get(chain) {
+                self.mend(chain, content, object, placed);
+                continue;
+            }
+            match self.situation.claims.role(self.family, self.table, chain, live) {
                 Role::Guest(device) if self.ours(&device) => {
                     let object = Some(Object::Interface(device));
                     self.settle(chain, Vec::new(), Deletion::ByPosition, |_| object.clone());
@@ -221,6 +194,49 @@ impl<'w> Work<'_, 'w> {
                 ),
                 _ => {}
             }
+        }
+    }
+
+    /// A chain of an object that is there.
+    fn mend(&mut self, chain: &ChainName, content: &ChainRules, object: &Object, placed: &[PlacedRule]) {
+        if !self.free(Some(object)) {
+            return;
+        }
+        self.mend_policy(chain, Some(object));
+        let live = &content.rules;
+        if live.len() == placed.len() && live.iter().zip(placed).all(|(live, placed)| live.is(&placed.rule)) {
+            // As nearly every chain is in nearly every pass: nothing may be made for it.
+            return;
+        }
+        self.fill(chain, object, placed);
+    }
+
+    /// Chains of objects that are not there.
+    fn missing_chains(&mut self) {
+        let (live, wishes) = (self.live, self.wishes);
+        let missing = wishes.whole.iter().filter(|(chain, _)| !live.chains.contains_key(**chain));
+        let missing: BTreeMap<&ChainName, _> = missing.map(|(chain, wish)| (*chain, *wish)).collect();
+        for (chain, (object, placed)) in missing {
+            if self.free(Some(object)) {
+                self.make(chain, Some(object));
+                self.fill(chain, object, placed);
+            }
+        }
+    }
+
+    fn fill(&mut self, chain: &ChainName, object: &Object, placed: &[PlacedRule]) {
+        let wanted: Vec<Wanted<'_>> = placed.iter().map(|placed| Wanted::of(object, placed)).collect();
+        let target = edit::whole(self.rules(chain), &wanted);
+        self.settle(chain, target, Deletion::ByPosition, |_| Some(object.clone()));
+    }
+
+    /// Undoes a policy that drops. RETURN is left: `ebtables -L` prints it for every user chain, so seeing it means nothing,
+    /// and it opens nothing.
+    fn mend_policy(&mut self, chain: &ChainName, object: Option<&Object>) {
+        let policy = self.live.chains.get(chain).and_then(|chain| chain.policy);
+        if self.family == Family::Bridge && policy == Some(Policy::Drop) {
+            let change = Change::SetPolicy { chain: chain.clone(), policy: BRIDGE_POLICY };
+            self.changed.push(Edit { change, object: object.cloned(), place: None });
         }
     }
 
