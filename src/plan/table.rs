@@ -116,8 +116,9 @@ pub fn edits(
         deleted: Vec::new(),
         remarks,
     };
-    work.live_chains();
-    work.missing_chains();
+    if work.live_chains() < wishes.whole.len() {
+        work.missing_chains();
+    }
     let hooks = work.base_chains();
     work.built_in_chains(&hooks);
     work.bridge_hooks();
@@ -174,12 +175,15 @@ impl<'w> Work<'_, 'w> {
         self.changed.extend(edit::edits(chain, self.rules(chain), target, deletion, owner));
     }
 
-    /// Chains that are there: those that an object wants whole, those of guests that nobody wants, and those that libvirtd is writing.
-    fn live_chains(&mut self) {
+    /// Chains that are there: those that an object wants whole, those of guests that nobody wants, and those that libvirtd is writing;
+    /// gives the number of the first.
+    fn live_chains(&mut self) -> usize {
         let (live, wishes) = (self.live, self.wishes);
+        let mut found = 0;
         for (chain, content) in &live.chains {
             if let Some((object, placed)) = wishes.whole.get(chain) {
                 self.mend(chain, content, object, placed);
+                found += 1;
                 continue;
             }
             match self.situation.claims.role(self.family, self.table, chain, live) {
@@ -195,6 +199,7 @@ impl<'w> Work<'_, 'w> {
                 _ => {}
             }
         }
+        found
     }
 
     /// A chain of an object that is there.
