@@ -100,8 +100,11 @@ impl<'a> Visit<'a> {
         self.children.extend(children.iter().map(|&name| (name, Occurs::Often)));
     }
 
-    /// Reports everything that nobody asked for, and repeated singletons.
+    /// Reports everything that nobody asked for, and repeated singletons; nothing in a file that has far too many remarks already.
     pub(crate) fn finish(self, diagnostics: &mut Vec<Diagnostic>) {
+        if diagnostics.len() >= MAX_REMARKS {
+            return;
+        }
         self.report_attributes(diagnostics);
         self.report_elements(diagnostics);
         self.report_text(diagnostics);
