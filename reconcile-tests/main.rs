@@ -12,14 +12,6 @@ mod invalid;
 mod kill;
 mod libvirt_beside;
 mod namespace;
-mod refusals;
-mod rules;
-mod run_daemon;
-mod schemas;
-mod system_tools;
-mod world;
-
-mod namespace;
 mod packet;
 mod plan_laws;
 mod plan_real;
