@@ -1,6 +1,6 @@
 //! The integration tests, one binary: each module holds the cases of one behaviour.
 //!
-//! They start the real program in network namespaces of their own, with the real tools and the real kernel, so they need root.
+//! Most start the real program, or the real tools, in network namespaces of their own, with the real kernel, so they need root.
 
 mod architecture;
 mod cli;
@@ -13,6 +13,7 @@ mod kill;
 mod libvirt_beside;
 mod namespace;
 mod packet;
+mod plan_cases;
 mod plan_laws;
 mod plan_real;
 mod refusals;

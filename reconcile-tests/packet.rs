@@ -90,7 +90,6 @@ fn walk(table: &TableRules, family: Family, chain: &ChainName, packet: &Packet) 
     let user_chain = family == Family::Bridge && !matches!(chain.as_str(), "PREROUTING" | "POSTROUTING");
     match rules.policy {
         Some(Policy::Drop) => Verdict::Drop,
-        Some(Policy::Return) => Verdict::Return,
         // A chain of ebtables accepts at its end.
         None if user_chain => Verdict::Accept,
         Some(Policy::Accept) if family == Family::Bridge => Verdict::Accept,

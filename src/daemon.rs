@@ -208,7 +208,8 @@ impl<K: Kernel> Daemon<K> {
     }
 
     fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName) -> bool {
-        let absolute = |paths: &[PathBuf]| paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect::<Vec<_>>();
+        let absolute =
+            |paths: &[PathBuf]| paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect::<Vec<_>>();
         absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into()
     }
 }

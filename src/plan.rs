@@ -157,34 +157,30 @@ pub struct Remark {
 pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, PlanError> {
     let bases = base_chains(&desired.objects);
     let wishes = Wishes::new(desired, &bases);
-    let nothing = BTreeMap::new();
     let mut families = BTreeMap::new();
     let mut remarks = BTreeSet::new();
     for family in Family::ALL {
-        let needed = wishes.tables(family).next().is_some();
-        let tables = match observed.families.get(&family) {
-            Some(Observation::Read(tables)) => tables,
-            Some(Observation::Missing(reason)) if needed => return Err(missing(&wishes, family, reason)),
-            Some(Observation::Unreadable(reason)) if needed => return Err(PlanError::Unreadable { family, reason: reason.clone() }),
-            None if needed => return Err(PlanError::Unreadable { family, reason: "it was not looked at".into() }),
+        // A family that only base chains are wanted in is done without: a network's chains come in both families, whatever addresses it has (networks.md 3.1).
+        let first = || wishes.first_in(family);
+        match observed.families.get(&family) {
+            Some(Observation::Read(tables)) => drop(families.insert(family, tables)),
+            Some(Observation::Missing(reason)) => {
+                if let Some(object) = first() {
+                    return Err(PlanError::Missing { object: object.clone(), family, reason: reason.clone() });
+                }
+            }
+            Some(Observation::Unreadable(reason)) if first().is_some() => {
+                return Err(PlanError::Unreadable { family, reason: reason.clone() });
+            }
             Some(Observation::Unreadable(reason)) => {
                 remarks.insert(Remark { code: "family-unreadable", message: format!("{family} rules cannot be read: {reason}") });
-                &nothing
             }
-            Some(Observation::Missing(_)) | None => &nothing,
-        };
-        families.insert(family, tables);
+            None if first().is_some() => return Err(PlanError::Unreadable { family, reason: "they were not looked at".into() }),
+            None => {}
+        }
     }
     let phases = order::phases(&Work { desired, wishes: &wishes, live: &families }, &mut remarks);
     Ok(Plan { phases, remarks: remarks.into_iter().collect() })
-}
-
-fn missing(wishes: &Wishes<'_>, family: Family, reason: &str) -> PlanError {
-    match wishes.first_in(family) {
-        Some(object) => PlanError::Missing { object: object.clone(), family, reason: reason.into() },
-        // Base chains without a rule of any object: a network's seven chains come in both families (networks.md 3.1).
-        None => PlanError::Unreadable { family, reason: reason.into() },
-    }
 }
 
 /// Why there can be no plan.

@@ -306,7 +306,7 @@ impl<K: Kernel> Reconciler<K> {
             .into_iter()
             .filter_map(|object| Some((object.clone(), recorded(object, pass.desired.objects.get(object)?, pass.computed, &pass.record))))
             .collect();
-        pass.record.intent = Some(Intent { made: new_base_chains(plan), objects });
+        pass.record.intend(Intent { made: new_base_chains(plan), objects });
         self.store.save(&pass.record)?;
         Ok(())
     }

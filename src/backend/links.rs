@@ -40,9 +40,10 @@ fn link(message: &LinkMessage) -> Option<Link> {
 }
 
 fn kind(message: &LinkMessage) -> LinkKind {
-    let bridge = message.attributes.iter().any(|attribute| {
-        matches!(attribute, LinkAttribute::LinkInfo(details) if details.contains(&LinkInfo::Kind(InfoKind::Bridge)))
-    });
+    let bridge = message
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute, LinkAttribute::LinkInfo(details) if details.contains(&LinkInfo::Kind(InfoKind::Bridge))));
     if bridge { LinkKind::Bridge } else { LinkKind::Other }
 }
 

@@ -68,14 +68,7 @@ fn summary(computed: &Computed) -> String {
 fn document(computed: &Computed) -> Document<'_> {
     let counts = computed.counts;
     let diagnostics = computed.diagnostics.iter().map(|diagnostic| entry(diagnostic, &computed.sources)).collect();
-    Document {
-        v: 1,
-        files: counts.files,
-        networks: counts.networks,
-        filters: counts.filters,
-        interfaces: counts.interfaces,
-        diagnostics,
-    }
+    Document { v: 1, files: counts.files, networks: counts.networks, filters: counts.filters, interfaces: counts.interfaces, diagnostics }
 }
 
 fn entry<'a>(diagnostic: &'a Diagnostic, sources: &Sources) -> Entry<'a> {

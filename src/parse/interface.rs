@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::filter::{read_reference, read_uuid};
 use super::report::Report;
 use super::value::{read_device, read_ip, read_mac, require};
-use super::visit::{Visit, with_suggestion};
+use super::visit::Visit;
 use super::xml::{Attribute, Element};
 use super::{Broken, BrokenKind, Parsed};
 use crate::addr::{DeviceName, Mac};
@@ -216,7 +216,7 @@ fn filtering(interface: &Element<'_>, reference: &Element<'_>, report: &mut Repo
     };
     let known = TYPES.iter().find(|(name, _)| *name == kind.value).map(|&(_, filtering)| filtering);
     match known {
-        None => report.add(unknown_type(kind)),
+        None => report.add(unknown_type(kind, report)),
         Some(Filtering::Applied) => {}
         Some(Filtering::Ignored) => {
             let message = format!("a filter has no effect on an interface of type `{}`", kind.value);
@@ -248,10 +248,10 @@ fn untyped(interface: &Element<'_>, report: &mut Report<'_>) -> Filtering {
 }
 
 /// A type that no libvirt has: whether a filter would apply cannot be told, so nothing is done.
-fn unknown_type(kind: &Attribute<'_>) -> Diagnostic {
+fn unknown_type(kind: &Attribute<'_>, report: &Report<'_>) -> Diagnostic {
     let message = format!("unknown interface type `{}`", kind.value);
     let fault = Diagnostic::error("unknown-interface-type", message, kind.value_span, "expected `bridge`, `network` or `ethernet`");
-    with_suggestion(fault, &kind.value, TYPES.iter().map(|&(name, _)| name))
+    report.suggest(fault, &kind.value, TYPES.iter().map(|&(name, _)| name))
 }
 
 /// Reads `<target>`; an empty `dev` is none, and the interface is then found by its MAC.

@@ -3,6 +3,7 @@
 //! Readers always go on with the value libvirt would take, so that one run shows every fault; whether the document is good
 //! is told at its end by [`Report::has_errors_since`].
 
+use super::visit::{MAX_REMARKS, with_suggestion};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Quirks;
 
@@ -28,9 +29,11 @@ impl<'d> Report<'d> {
         self.quirks
     }
 
-    /// Adds a diagnostic as it is.
+    /// Adds a diagnostic as it is; in a file that has far too many already, errors only.
     pub(crate) fn add(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+        if diagnostic.severity == Severity::Error || !self.is_full() {
+            self.diagnostics.push(diagnostic);
+        }
     }
 
     /// Adds what libvirt takes though it should not: an error in `fixed` quirks, a warning in `libvirt` quirks.
@@ -39,12 +42,12 @@ impl<'d> Report<'d> {
             Quirks::Fixed => Severity::Error,
             Quirks::Libvirt => Severity::Warning,
         };
-        self.diagnostics.push(diagnostic);
+        self.add(diagnostic);
     }
 
-    /// How many diagnostics the file has, for [`with_suggestion_after`](super::visit::with_suggestion_after).
-    pub(crate) fn told(&self) -> usize {
-        self.diagnostics.len()
+    /// Adds "did you mean" to a diagnostic, unless the file has far too many already: each one costs time.
+    pub(crate) fn suggest<'n>(&self, diagnostic: Diagnostic, wrong: &str, known: impl IntoIterator<Item = &'n str>) -> Diagnostic {
+        if self.is_full() { diagnostic } else { with_suggestion(diagnostic, wrong, known) }
     }
 
     /// The list itself, for [`Visit::finish`](super::visit::Visit::finish).
@@ -60,5 +63,8 @@ impl<'d> Report<'d> {
     /// True when an error was added after `mark`.
     pub(crate) fn has_errors_since(&self, mark: Mark) -> bool {
         self.diagnostics[mark.0..].iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+    fn is_full(&self) -> bool {
+        self.diagnostics.len() >= MAX_REMARKS
     }
 }

@@ -100,8 +100,11 @@ impl<'a> Visit<'a> {
         self.children.extend(children.iter().map(|&name| (name, Occurs::Often)));
     }
 
-    /// Reports everything that nobody asked for, and repeated singletons.
+    /// Reports everything that nobody asked for, and repeated singletons; nothing in a file that has far too many remarks already.
     pub(crate) fn finish(self, diagnostics: &mut Vec<Diagnostic>) {
+        if diagnostics.len() >= MAX_REMARKS {
+            return;
+        }
         self.report_attributes(diagnostics);
         self.report_elements(diagnostics);
         self.report_text(diagnostics);
@@ -115,8 +118,7 @@ impl<'a> Visit<'a> {
             if !self.attributes.contains(&attribute.name) {
                 let message = format!("unknown attribute `{}` of `<{}>` is ignored", attribute.name, self.element.name);
                 let warning = Diagnostic::warning("unknown-attribute", message, attribute.name_span, "not an attribute of this element");
-                let known = self.attributes.iter().copied();
-                diagnostics.push(with_suggestion_after(diagnostics.len(), warning, attribute.name, known));
+                diagnostics.push(with_suggestion(warning, attribute.name, self.attributes.iter().copied()));
             }
         }
     }
@@ -125,23 +127,25 @@ impl<'a> Visit<'a> {
         if self.elements == Known::Asked {
             return;
         }
-        let mut firsts: Vec<Option<&Element<'_>>> = vec![None; self.children.len()];
-        for child in self.element.elements().filter(|child| !child.is_foreign()) {
-            match self.children.iter().position(|(name, _)| *name == child.name) {
-                None => diagnostics.push(self.unknown_element(child, diagnostics.len())),
-                Some(at) if self.children[at].1 == Occurs::Often => {}
-                Some(at) => match firsts[at] {
-                    None => firsts[at] = Some(child),
-                    Some(first) => diagnostics.push(repeated_element(first, child)),
-                },
+        for (at, child) in self.element.elements().enumerate().filter(|(_, child)| !child.is_foreign()) {
+            if diagnostics.len() >= MAX_REMARKS {
+                return;
+            }
+            match self.children.iter().find(|(name, _)| *name == child.name) {
+                None => diagnostics.push(self.unknown_element(child)),
+                Some((_, Occurs::Often)) => {}
+                Some((_, Occurs::Once)) => {
+                    let first = self.element.elements().take(at).find(|earlier| earlier.name == child.name);
+                    diagnostics.extend(first.map(|first| repeated_element(first, child)));
+                }
             }
         }
     }
 
-    fn unknown_element(&self, child: &Element<'_>, told: usize) -> Diagnostic {
+    fn unknown_element(&self, child: &Element<'_>) -> Diagnostic {
         let message = format!("unknown element `<{}>` in `<{}>` is ignored", child.name, self.element.name);
         let warning = Diagnostic::warning("unknown-element", message, child.name_span, "not an element that may stand here");
-        with_suggestion_after(told, warning, child.name, self.children.iter().map(|&(name, _)| name))
+        with_suggestion(warning, child.name, self.children.iter().map(|&(name, _)| name))
     }
 
     fn report_text(&self, diagnostics: &mut Vec<Diagnostic>) {
@@ -155,6 +159,9 @@ impl<'a> Visit<'a> {
         }
     }
 }
+
+/// Diagnostics of one file after which warnings are no longer of use.
+pub(crate) const MAX_REMARKS: usize = 1000;
 
 /// Stands for "all attributes" in the list of those that were asked for; no XML name is empty.
 const ANY: &str = "";
@@ -175,19 +182,6 @@ fn repeated_element(first: &Element<'_>, again: &Element<'_>) -> Diagnostic {
     Diagnostic::warning("repeated-element", message, again.name_span, "only the first one counts")
         .also(first.name_span, "the first one")
         .help(format!("keep one `<{}>`", again.name))
-}
-
-/// So many diagnostics of one file deserve the time that a suggestion costs: the rest of a hostile file gets none.
-const SUGGESTIONS: usize = 1000;
-
-/// Like [`with_suggestion`], for a place that a file can reach any number of times and has told of `told` faults before.
-pub(crate) fn with_suggestion_after<'n>(
-    told: usize,
-    diagnostic: Diagnostic,
-    wrong: &str,
-    known: impl IntoIterator<Item = &'n str>,
-) -> Diagnostic {
-    if told < SUGGESTIONS { with_suggestion(diagnostic, wrong, known) } else { diagnostic }
 }
 
 /// Adds "did you mean" when some known name is near `wrong`.

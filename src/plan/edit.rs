@@ -340,3 +340,136 @@ fn stands(slot: &Slot<'_>, live: &[LiveRule], rule: &Rule) -> bool {
 /// The policy that chains of ebtables are made with, and libvirt's have: at their end the frame is accepted, whatever `ebtables -L` of 1.8.9 says
 /// (it prints RETURN for every user chain; `ebtables-save` and the kernel know better).
 pub const BRIDGE_POLICY: Policy = Policy::Accept;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::rule::{IpRule, IpTarget};
+
+    /// A rule of its own for every letter.
+    fn rule(letter: char) -> Rule {
+        Rule::Ip(IpRule::new(IpTarget::Jump(ChainName::new(&letter.to_string()))))
+    }
+
+    fn rules(letters: &str) -> Vec<Rule> {
+        letters.chars().map(rule).collect()
+    }
+
+    /// `?` is a rule that cannot be parsed.
+    fn live(letters: &str) -> Vec<LiveRule> {
+        letters.chars().map(|letter| if letter == '?' { LiveRule::Unknown("?".into()) } else { LiveRule::Known(rule(letter)) }).collect()
+    }
+
+    fn spelled(rules: &[LiveRule]) -> String {
+        let letter = |rule: &LiveRule| match rule {
+            LiveRule::Known(Rule::Ip(IpRule { target: IpTarget::Jump(chain), .. })) => chain.to_string(),
+            _ => "?".to_owned(),
+        };
+        rules.iter().map(letter).collect()
+    }
+
+    fn outcome(chain: &[LiveRule], edits: &[Edit]) -> String {
+        let mut chain = chain.to_vec();
+        edits.iter().for_each(|edit| follow(&mut chain, edit));
+        spelled(&chain)
+    }
+
+    /// The edits of an own chain, and what they make of it.
+    fn mended(old: &str, new: &str, deletion: Deletion) -> (usize, String) {
+        let (live, new) = (live(old), rules(new));
+        let wanted: Vec<Wanted<'_>> = new.iter().map(Wanted::common).collect();
+        let edits = edits(&ChainName::new("x"), &live, whole(&live, &wanted), deletion, |_| None);
+        (edits.len(), outcome(&live, &edits))
+    }
+
+    #[test]
+    fn a_chain_changes_by_as_few_edits_as_possible() {
+        for (old, new, count) in
+            [("abc", "abc", 0), ("", "abc", 3), ("abc", "", 3), ("abcd", "abxcd", 1), ("abcd", "acd", 1), ("abcd", "bcda", 2)]
+        {
+            assert_eq!(mended(old, new, Deletion::ByPosition), (count, new.to_owned()), "{old} to {new}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_parsed_equals_nothing() {
+        assert_eq!(mended("a?b", "ab", Deletion::ByPosition), (1, "ab".to_owned()));
+        assert_eq!(mended("a?b", "ab", Deletion::ByRule), (1, "ab".to_owned()));
+    }
+
+    #[test]
+    fn deleting_by_rule_reckons_with_the_first_copy_going() {
+        for (old, new) in [("aab", "ab"), ("aba", "ab"), ("aba", "ba"), ("abab", "ab"), ("abcabc", "cba"), ("aaa", "a")] {
+            assert_eq!(mended(old, new, Deletion::ByRule).1, new, "{old} to {new}");
+        }
+    }
+
+    #[test]
+    fn of_neighbouring_copies_one_keeps_its_counter() {
+        assert_eq!(mended("aab", "ab", Deletion::ByRule).0, 1);
+    }
+
+    fn shared(old: &str, wanted: &[&str], ours: &str, head: bool) -> String {
+        let old = live(old);
+        let wanted: Vec<Vec<Rule>> = wanted.iter().map(|letters| rules(letters)).collect();
+        let foreign: Vec<bool> = spelled(&old).chars().map(|letter| !ours.contains(letter)).collect();
+        let found: Vec<Block<'_>> = wanted
+            .iter()
+            .map(|block| Block {
+                live: (0..old.len()).filter(|index| block.iter().any(|rule| old[*index].is(rule))).collect(),
+                wanted: block.iter().map(Wanted::common).collect(),
+            })
+            .collect();
+        let edits = edits(&ChainName::new("x"), &old, blocks(&old, &found, &foreign, head), Deletion::ByRule, |_| None);
+        outcome(&old, &edits)
+    }
+
+    #[test]
+    fn blocks_keep_their_order_and_foreign_rules_their_place() {
+        assert_eq!(shared("xcdyab", &["ab", "cd"], "abcd", true), "xcdyab");
+        assert_eq!(shared("xdyb", &["ab", "cd"], "abcd", true), "xcdyab");
+        assert_eq!(shared("bxa", &["ab"], "ab", true).replace('x', ""), "ab");
+    }
+
+    #[test]
+    fn a_new_block_goes_to_the_end_it_was_given() {
+        assert_eq!(shared("xy", &["ab"], "ab", true), "abxy");
+        assert_eq!(shared("xy", &["ab"], "ab", false), "xyab");
+    }
+
+    #[test]
+    fn what_nobody_wants_goes_and_foreign_rules_stay() {
+        assert_eq!(shared("axby", &[], "ab", true), "xy");
+    }
+
+    fn hooked(old: &str, order: &str) -> String {
+        let old = live(old);
+        let all: Vec<Hook> = order.chars().map(|letter| Hook { rule: rule(letter), fate: Fate::Needed }).collect();
+        let edits = edits(&ChainName::new("x"), &old, hooks(&old, &all), Deletion::ByRule, |_| None);
+        outcome(&old, &edits)
+    }
+
+    #[test]
+    fn a_missing_hook_goes_before_its_successor_else_after_its_predecessor_else_to_the_head() {
+        assert_eq!(hooked("xcy", "abc"), "xabcy");
+        assert_eq!(hooked("xay", "abc"), "xabcy");
+        assert_eq!(hooked("xy", "abc"), "abcxy");
+        assert_eq!(hooked("cxa", "abc"), "bcxa");
+    }
+
+    #[test]
+    fn the_first_copy_of_a_hook_is_the_one_that_counts() {
+        assert_eq!(hooked("axaa", "a"), "ax");
+    }
+
+    #[test]
+    fn an_edit_that_does_not_fit_changes_nothing() {
+        let mut chain = live("ab");
+        let change = |change| Edit { change, object: None, place: None };
+        let name = ChainName::new("x");
+        follow(&mut chain, &change(Change::Insert { chain: name.clone(), at: 4, rule: rule('c') }));
+        follow(&mut chain, &change(Change::DeleteAt { chain: name.clone(), at: 0, rule: LiveRule::Known(rule('a')) }));
+        follow(&mut chain, &change(Change::DeleteRule { chain: name, rule: rule('z') }));
+        assert_eq!(spelled(&chain), "ab");
+    }
+}

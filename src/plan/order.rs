@@ -24,8 +24,8 @@ use super::{Change, Desired, Edit, Phase, Remark, TableEdits, edit};
 use crate::addr::DeviceName;
 use crate::compile::Key;
 use crate::model::Object;
-use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
 use crate::ruleset::chain_name::{self, GuestChain, Side, bridge_root};
+use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
 use crate::ruleset::{ChainName, Family, LiveRule, Policy, Table, TableRules};
 
 /// Everything that the order follows from.
@@ -209,10 +209,9 @@ fn effect(edit: &Edit) -> Effect {
         Change::NewChain(_) | Change::DeleteChain(_) => Effect::default(),
         Change::SetPolicy { policy: Policy::Drop, .. } => Effect::TIGHTENS,
         Change::SetPolicy { policy: Policy::Accept, .. } => Effect::LOOSENS,
-        Change::SetPolicy { policy: Policy::Return, .. } => Effect::BOTH,
         Change::Insert { rule, .. } => verdict(rule),
         Change::DeleteRule { rule, .. } | Change::DeleteAt { rule: LiveRule::Known(rule), .. } => verdict(rule).reversed(),
-        Change::DeleteAt { rule: LiveRule::Unknown(_), .. } => Effect::BOTH,
+        Change::SetPolicy { policy: Policy::Return, .. } | Change::DeleteAt { rule: LiveRule::Unknown(_), .. } => Effect::BOTH,
     }
 }
 

@@ -10,8 +10,8 @@ use super::{Desired, Scope};
 use crate::addr::DeviceName;
 use crate::compile::Key;
 use crate::model::Object;
-use crate::ruleset::rule::{BridgeRule, BridgeTarget, Invertible, IpMatch, IpRule, IpTarget, Rule};
 use crate::ruleset::chain_name::{self, GuestChain, Side, Stage, bridge_root};
+use crate::ruleset::rule::{BridgeRule, BridgeTarget, Invertible, IpMatch, IpRule, IpTarget, Rule};
 use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Observation, Observed, Table};
 
 /// The chain that closes a guest while its edits in two families are half in (see [`super::order`]); `-j DROP` alone.
@@ -216,7 +216,8 @@ impl<'a> Claims<'a> {
     /// Picks among the readings of a name. One is credible when we know the device or it has a root chain; one that is not ours wins, since deleting is final.
     fn reading(&self, mut readings: Vec<(DeviceName, Stage)>, live: &HashSet<&ChainName>) -> Option<(DeviceName, Stage)> {
         if readings.len() > 1 {
-            let rooted = |device: &DeviceName| [Side::FromGuest, Side::ToGuest].iter().any(|side| live.contains(&bridge_root(*side, device)));
+            let rooted =
+                |device: &DeviceName| [Side::FromGuest, Side::ToGuest].iter().any(|side| live.contains(&bridge_root(*side, device)));
             readings.retain(|(device, _)| self.guest(device) != Owner::Foreign || rooted(device));
             readings.sort_by_key(|(device, _)| matches!(self.guest(device), Owner::Ours(_)));
         }
@@ -291,12 +292,130 @@ fn readings(family: Family, table: Table, name: &str) -> Vec<(DeviceName, Stage)
 /// The chains that a rule jumps or goes to; for one that we cannot parse, every word that may be such a chain.
 pub fn destinations(rule: &LiveRule) -> Vec<ChainName> {
     match rule {
-        LiveRule::Known(Rule::Ip(IpRule { target: IpTarget::Jump(chain) | IpTarget::Goto(chain), .. }))
-        | LiveRule::Known(Rule::Bridge(BridgeRule { target: BridgeTarget::Jump(chain), .. })) => vec![chain.clone()],
+        LiveRule::Known(
+            Rule::Ip(IpRule { target: IpTarget::Jump(chain) | IpTarget::Goto(chain), .. })
+            | Rule::Bridge(BridgeRule { target: BridgeTarget::Jump(chain), .. }),
+        ) => vec![chain.clone()],
         LiveRule::Known(_) => Vec::new(),
         LiveRule::Unknown(text) => {
             let words: Vec<&str> = text.split(' ').collect();
             words.windows(2).filter(|pair| matches!(pair[0], "-j" | "-g")).map(|pair| ChainName::new(pair[1])).collect()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::ObjectRules;
+    use crate::compile::hooks::base_chains;
+    use crate::ruleset::{ChainId, save};
+    use std::collections::BTreeMap;
+
+    fn device(name: &str) -> DeviceName {
+        DeviceName::new(name).expect("a device name")
+    }
+
+    fn desired(guests: &[&str]) -> Desired {
+        let objects = guests.iter().map(|guest| {
+            let keys = BTreeSet::from([Key::Guest(device(guest))]);
+            (Object::Interface(device(guest)), ObjectRules { keys, ..ObjectRules::default() })
+        });
+        Desired { objects: objects.collect(), ..Desired::default() }
+    }
+
+    fn role(desired: &Desired, live: &[&str], name: &str) -> Role {
+        let (parked, live): (_, Vec<ChainName>) = (BTreeSet::new(), live.iter().map(|name| ChainName::new(name)).collect());
+        Claims::new(desired, &parked).role(Family::Bridge, Table::Nat, &ChainName::new(name), &live.iter().collect())
+    }
+
+    fn owner(desired: &Desired, key: &Key) -> Owner {
+        Claims::new(desired, &BTreeSet::new()).owner(key)
+    }
+
+    fn rule(family: Family, text: &str) -> LiveRule {
+        let rule = save::parse_rule(family, text);
+        assert!(matches!(rule, LiveRule::Known(_)), "{text}");
+        rule
+    }
+
+    #[test]
+    fn the_hooks_stand_in_the_order_in_which_they_are_compiled() {
+        let id = |chain: &str| ChainId { family: Family::Ipv4, table: Table::Filter, chain: ChainName::new(chain) };
+        let rules = |chain: &str| ObjectRules { shared: BTreeMap::from([(id(chain), Vec::new())]), ..ObjectRules::default() };
+        let objects = BTreeMap::from([
+            (Object::Network("net".into()), rules("LIBVIRT_INP")),
+            (Object::Interface(device("vnet0")), rules("libvirt-in")),
+        ]);
+        let compiled = base_chains(&objects);
+        for parent in ["INPUT", "FORWARD", "OUTPUT"] {
+            let ours: Vec<&str> = BASES.iter().filter(|base| base.parent == parent).map(|base| base.chain).collect();
+            let theirs = compiled.iter().filter(|base| base.id.family == Family::Ipv4 && base.parent.as_str() == parent);
+            assert_eq!(ours, theirs.map(|base| base.id.chain.as_str()).collect::<Vec<_>>());
+        }
+        let jumps = |base: &Base| compiled.iter().any(|compiled| compiled.jump == base.jump() && compiled.id.table == base.table);
+        assert!(BASES.iter().all(jumps));
+    }
+
+    #[test]
+    fn a_rule_belongs_to_whom_its_key_names() {
+        let key = |chain: &str, text: &str| {
+            let base = BASES.iter().find(|base| base.chain == chain).expect("a base chain");
+            let LiveRule::Known(rule) = rule(Family::Ipv4, text) else { unreachable!("checked by `rule`") };
+            base.key(&rule)
+        };
+        assert_eq!(key("LIBVIRT_INP", "-i virbr0 -j ACCEPT"), Some(Key::Bridge(device("virbr0"))));
+        assert_eq!(key("LIBVIRT_FWI", "-i virbr0 -o virbr1 -j ACCEPT"), Some(Key::Bridge(device("virbr1"))));
+        assert_eq!(key("libvirt-out", "-m physdev --physdev-out vnet0 -g FO-vnet0"), Some(Key::Guest(device("vnet0"))));
+        assert_eq!(key("LIBVIRT_PRT", "-s 10.0.0.0/24 -j RETURN"), Some(Key::Subnet("10.0.0.0/24".parse().expect("a subnet"))));
+        assert_eq!(key("LIBVIRT_INP", "! -i virbr0 -j ACCEPT"), None);
+        assert_eq!(key("LIBVIRT_INP", "-o virbr0 -j ACCEPT"), None);
+    }
+
+    #[test]
+    fn scope_record_and_broken_files_decide_on_what_is_not_desired() {
+        let key = Key::Guest(device("vnet9"));
+        let ours = Owner::Ours(Some(Object::Interface(device("vnet9"))));
+        let mut desired = desired(&["vnet0"]);
+        assert_eq!(owner(&desired, &key), Owner::Foreign);
+        desired.scope = Scope::Exclusive;
+        assert_eq!(owner(&desired, &key), ours);
+        desired.incomplete = true;
+        assert_eq!(owner(&desired, &key), Owner::Foreign);
+        let mut desired = Desired { recorded: BTreeSet::from([key.clone()]), ..Desired::default() };
+        assert_eq!(owner(&desired, &key), ours);
+        desired.frozen.insert(key.clone());
+        assert_eq!(owner(&desired, &key), Owner::Frozen);
+    }
+
+    #[test]
+    fn a_name_with_two_readings_is_ours_only_when_both_are() {
+        let name = "I-a-arp-mac";
+        assert_eq!(role(&desired(&["a"]), &["libvirt-I-a"], name), Role::Guest(device("a")));
+        let foreign = role(&desired(&["a"]), &["libvirt-I-a", "libvirt-I-a-arp"], name);
+        assert_eq!(foreign, Role::Guest(device("a-arp")));
+        assert_eq!(role(&desired(&["a", "a-arp"]), &[], name), Role::Guest(device("a-arp")));
+    }
+
+    #[test]
+    fn only_the_exact_hook_or_gate_is_ours() {
+        let desired = desired(&["vnet0"]);
+        let claim = |text: &str| {
+            let claims = Claims::new(&desired, const { &BTreeSet::new() });
+            claims.in_bridge_hook(&ChainName::new("PREROUTING"), &rule(Family::Bridge, text))
+        };
+        assert!(matches!(claim("-i vnet0 -j libvirt-I-vnet0"), Owner::Ours(_)));
+        assert!(matches!(claim("-i vnet0 -j libvirt-gate"), Owner::Ours(_)));
+        for foreign in
+            ["-i vnet0 -j DROP", "-p ARP -i vnet0 -j libvirt-I-vnet0", "-i vnet0 -j libvirt-I-vnet1", "-i vnet1 -j libvirt-I-vnet1"]
+        {
+            assert_eq!(claim(foreign), Owner::Foreign, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_parsed_holds_every_chain_that_it_may_name() {
+        let targets = destinations(&LiveRule::Unknown("-m comment --comment -j x -g FI-vnet0".into()));
+        assert_eq!(targets, [ChainName::new("x"), ChainName::new("FI-vnet0")]);
     }
 }

@@ -70,3 +70,32 @@ pub fn policy_name(policy: Policy) -> &'static str {
         Policy::Return => "RETURN",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Edit;
+    use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
+    use crate::ruleset::{LiveRule, Table};
+
+    #[test]
+    fn every_line_leads_back_to_its_edit() {
+        let chain = ChainName::new("libvirt-I-vnet0");
+        let rule = Rule::Bridge(BridgeRule::new(BridgeTarget::Drop));
+        let changes = [
+            Change::NewChain(chain.clone()),
+            Change::SetPolicy { chain: chain.clone(), policy: Policy::Accept },
+            Change::Insert { chain: chain.clone(), at: 1, rule: rule.clone() },
+            Change::DeleteAt { chain: chain.clone(), at: 2, rule: LiveRule::Unknown("-j X".into()) },
+            Change::DeleteRule { chain: chain.clone(), rule },
+            Change::DeleteChain(chain),
+        ];
+        let edits = changes.into_iter().map(|change| Edit { change, object: None, place: None }).collect();
+        let script = script(Family::Bridge, &[TableEdits { table: Table::Nat, edits }]);
+        let text = "*nat\n-N libvirt-I-vnet0\n-P libvirt-I-vnet0 ACCEPT\n-I libvirt-I-vnet0 1 -j DROP\n\
+                    -D libvirt-I-vnet0 2\n-D libvirt-I-vnet0 -j DROP\n-X libvirt-I-vnet0\nCOMMIT\n";
+        assert_eq!(script.text, text);
+        let edits = (0..6).map(|edit| Some((0, edit)));
+        assert_eq!(script.origins, std::iter::once(None).chain(edits).chain([None]).collect::<Vec<_>>());
+    }
+}

@@ -59,10 +59,14 @@ pub fn diff(plan: &Plan, observed: &Observed, sources: &Sources, style: Style) -
         if ops.iter().all(|op| op.tag() == DiffTag::Equal) {
             continue;
         }
-        let name = |side: &str, exists: bool| if exists { format!("{side}/{family}/{table}/{chain}") } else { "/dev/null".to_owned() };
+        let built_in = chain_name::is_builtin(family, table, chain.as_str());
+        let name =
+            |side: &str, exists: bool| if exists || built_in { format!("{side}/{family}/{table}/{chain}") } else { "/dev/null".to_owned() };
         out.line(Paint::Bold, &format!("--- {}", name("observed", picture.existed)));
         out.line(Paint::Bold, &format!("+++ {}", name("desired", picture.exists)));
-        group_diff_ops(ops, CONTEXT).iter().for_each(|hunk| out.hunk(hunk, &before, &after));
+        for hunk in group_diff_ops(ops, CONTEXT) {
+            out.hunk(&hunk, &before, &after);
+        }
     }
     out.text
 }
@@ -201,7 +205,8 @@ impl Line {
     fn rule_words(&self, family: Family, text: &mut String) {
         match &self.rule {
             LiveRule::Known(rule) => words::rule(family, rule, text),
-            LiveRule::Unknown(words) => text.push_str(words),
+            // A comment may hold a line break, which must not become a line of a diff.
+            LiveRule::Unknown(words) => text.push_str(&words.replace('\n', "\\n")),
         }
     }
 }

@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::edit::{self, BRIDGE_POLICY, Block, Deletion, Fate, Hook, Slot, Wanted};
+use super::edit::{self, BRIDGE_POLICY, Block, Deletion, Fate, Hook, Slot, Standing, Wanted};
 use super::ownership::{self, BASES, Base, Claims, Entry, Owner, Role};
 use super::{Change, Desired, Edit, HookPlacement, Remark, Scope};
 use crate::addr::DeviceName;
-use crate::compile::Key;
 use crate::compile::hooks::BaseChain;
+use crate::compile::{Key, PlacedRule};
 use crate::model::Object;
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
 use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Policy, Table, TableRules};
@@ -25,7 +25,7 @@ pub struct Wishes<'a> {
 /// The wishes for one table.
 #[derive(Debug, Default)]
 pub struct TableWishes<'a> {
-    whole: BTreeMap<&'a ChainName, (&'a Object, Vec<Wanted<'a>>)>,
+    whole: BTreeMap<&'a ChainName, (&'a Object, &'a [PlacedRule])>,
     shared: BTreeMap<&'a ChainName, Vec<Wanted<'a>>>,
     bases: BTreeSet<&'a ChainName>,
 }
@@ -47,8 +47,7 @@ impl<'a> Wishes<'a> {
         let mut tables: BTreeMap<(Family, Table), TableWishes<'a>> = BTreeMap::new();
         for (object, rules) in &desired.objects {
             for (id, placed) in &rules.chains {
-                let wanted = placed.iter().map(|placed| Wanted::of(object, placed)).collect();
-                tables.entry((id.family, id.table)).or_default().whole.insert(&id.chain, (object, wanted));
+                tables.entry((id.family, id.table)).or_default().whole.insert(&id.chain, (object, placed));
             }
             for (id, placed) in &rules.shared {
                 let wanted = placed.iter().map(|placed| Wanted::of(object, placed));
@@ -178,13 +177,19 @@ impl<'w> Work<'_, 'w> {
     /// Chains that an object wants whole.
     fn own_chains(&mut self) {
         let wishes = self.wishes;
-        for (&chain, (object, wanted)) in &wishes.whole {
+        for (&chain, (object, placed)) in &wishes.whole {
             if !self.free(Some(object)) {
                 continue;
             }
             self.make(chain, Some(object));
             self.mend_policy(chain, Some(object));
-            let target = edit::whole(self.rules(chain), wanted);
+            let live = self.rules(chain);
+            if live.len() == placed.len() && live.iter().zip(*placed).all(|(live, placed)| live.is(&placed.rule)) {
+                // As nearly every chain is in nearly every pass: nothing may be made for it.
+                continue;
+            }
+            let wanted: Vec<Wanted<'_>> = placed.iter().map(|placed| Wanted::of(object, placed)).collect();
+            let target = edit::whole(live, &wanted);
             self.settle(chain, target, Deletion::ByPosition, |_| Some((*object).clone()));
         }
     }
@@ -308,7 +313,7 @@ impl<'w> Work<'_, 'w> {
         {
             return wanted.into_iter().enumerate().map(|(index, wanted)| Slot::Live(index, Some(wanted))).collect();
         }
-        let groups = self.groups(&wanted, &key);
+        let groups = groups(&wanted, &key);
         let mut blocks: BTreeMap<usize, Block<'w>> = BTreeMap::new();
         let mut of_key: HashMap<Key, usize> = HashMap::new();
         let mut of_rule: HashMap<&Rule, usize> = HashMap::new();
@@ -330,28 +335,6 @@ impl<'w> Work<'_, 'w> {
             }
         }
         edit::blocks(live, &blocks.into_values().collect::<Vec<_>>(), &foreign, head)
-    }
-
-    /// Numbers the wanted rules so that those of one object, and of objects with a common key, have one number; numbers ascend with first appearance.
-    fn groups(&self, wanted: &[Wanted<'w>], key: &impl Fn(&Rule) -> Option<Key>) -> Vec<usize> {
-        let mut leader: Vec<usize> = (0..wanted.len()).collect();
-        let mut by_object: HashMap<&Object, usize> = HashMap::new();
-        let mut by_key: HashMap<Key, usize> = HashMap::new();
-        let find = |leader: &[usize], mut at: usize| {
-            while leader[at] != at {
-                at = leader[at];
-            }
-            at
-        };
-        for (at, wanted) in wanted.iter().enumerate() {
-            let same_object = wanted.object.map(|object| *by_object.entry(object).or_insert(at));
-            let same_key = key(wanted.rule).map(|key| *by_key.entry(key).or_insert(at));
-            for other in same_object.into_iter().chain(same_key) {
-                let (one, two) = (find(&leader, other), find(&leader, at));
-                leader[one.max(two)] = one.min(two);
-            }
-        }
-        (0..wanted.len()).map(|at| find(&leader, at)).collect()
     }
 
     /// The hooks of base chains.
@@ -462,4 +445,26 @@ impl<'w> Work<'_, 'w> {
             }
         }
     }
+}
+
+/// Numbers the wanted rules so that those of one object, and of objects with a common key, have one number; numbers ascend with first appearance.
+fn groups(wanted: &[Wanted<'_>], key: &impl Fn(&Rule) -> Option<Key>) -> Vec<usize> {
+    let mut leader: Vec<usize> = (0..wanted.len()).collect();
+    let mut by_object: HashMap<&Object, usize> = HashMap::new();
+    let mut by_key: HashMap<Key, usize> = HashMap::new();
+    let find = |leader: &[usize], mut at: usize| {
+        while leader[at] != at {
+            at = leader[at];
+        }
+        at
+    };
+    for (at, wanted) in wanted.iter().enumerate() {
+        let same_object = wanted.object.map(|object| *by_object.entry(object).or_insert(at));
+        let same_key = key(wanted.rule).map(|key| *by_key.entry(key).or_insert(at));
+        for other in same_object.into_iter().chain(same_key) {
+            let (one, two) = (find(&leader, other), find(&leader, at));
+            leader[one.max(two)] = one.min(two);
+        }
+    }
+    (0..wanted.len()).map(|at| find(&leader, at)).collect()
 }

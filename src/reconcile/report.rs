@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::model::Object;
 use crate::plan::desire::Keeping;
+use crate::plan::show::rule_words;
 use crate::plan::{Change, Edit, Phase, Remark};
 use crate::reconcile::compute::Computed;
-use crate::plan::show::rule_words;
 use crate::ruleset::{Family, LiveRule, Table};
 use crate::source::Position;
 

@@ -10,7 +10,7 @@ use crate::model::Quirks;
 use crate::model::attribute::{AttributeSpec, ValueKind};
 use crate::model::filter::{Attribute, AttributeName, Layer, Literal, Protocol, Value};
 use crate::parse::report::Report;
-use crate::parse::visit::{Visit, with_suggestion_after};
+use crate::parse::visit::Visit;
 use crate::parse::xml::{self, Element};
 
 /// Reads the element's attributes, in the order of the table: the order in which libvirt looks for variables (nwfilter.md 4.4).
@@ -109,7 +109,7 @@ fn report_unknown(element: &Element<'_>, protocol: Protocol, written: &xml::Attr
     let label = "no protocol knows it; libvirt ignores it, which widens the rule";
     let fault = Diagnostic::error("unknown-protocol-attribute", message, written.name_span, label);
     let known = protocol.attributes().iter().map(|spec| spec.xml).chain(["match"]);
-    report.add_lax(with_suggestion_after(report.told(), fault, written.name, known));
+    report.add_lax(report.suggest(fault, written.name, known));
 }
 
 /// The warning for a name that other protocols know, and so hardly a slip of the pen.

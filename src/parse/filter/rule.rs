@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::filter::{Action, Attribute, AttributeName, Direction, Layer, Literal, Protocol, Rule, Value};
 use crate::parse::report::Report;
 use crate::parse::value::{read_keyword, require};
-use crate::parse::visit::{Visit, with_suggestion_after};
+use crate::parse::visit::Visit;
 use crate::parse::xml::{self, Element};
 
 const ACTIONS: [(&str, Action); 5] = [
@@ -80,7 +80,7 @@ fn read_protocol(visit: &mut Visit<'_>, report: &mut Report<'_>) -> (Protocol, V
     let mut attributes = Vec::new();
     for element in visit.all_children() {
         match (Protocol::named(element.name), first) {
-            (None, _) => report.add_lax(unknown_protocol(element, report.told())),
+            (None, _) => report.add_lax(unknown_protocol(element, report)),
             (Some(_), Some(first)) if first.name != element.name => report.add(second_protocol(first, element)),
             (Some(known), _) => {
                 protocol = known;
@@ -135,14 +135,14 @@ fn check_ports(element: &Element<'_>, protocol: Protocol, attributes: &[Attribut
 }
 
 /// Row 1 of section 8, the most dangerous slip of all: the rule would match every frame.
-fn unknown_protocol(element: &Element<'_>, told: usize) -> Diagnostic {
+fn unknown_protocol(element: &Element<'_>, report: &Report<'_>) -> Diagnostic {
     let message = format!("unknown protocol element `<{}>`", element.name);
     let label = "libvirt ignores it, and a rule without a protocol matches every frame";
     let fault = Diagnostic::error("unknown-protocol", message, element.name_span, label);
     if element.name == "igmp-ipv6" {
         return fault.help("IPv6 has multicast listener discovery instead: match `<icmpv6>` types 130 to 132 and 143");
     }
-    with_suggestion_after(told, fault, element.name, Protocol::ELEMENTS.iter().map(|&(name, _)| name))
+    report.suggest(fault, element.name, Protocol::ELEMENTS.iter().map(|&(name, _)| name))
 }
 
 /// An element of another protocol; libvirt passes over it in silence.

@@ -80,6 +80,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// What is not read yet.
     fn rest(&self) -> &'a str {
         &self.page.text[self.at..self.end]
     }
@@ -92,6 +93,7 @@ impl<'a> Cursor<'a> {
         taken
     }
 
+    /// The next `name='value'`, or `None` at the end of the tag.
     fn next_attribute(&mut self, faults: &mut Vec<Diagnostic>) -> Result<Option<Attribute<'a>>, Diagnostic> {
         let blanks = self.take_while(is_blank);
         if self.rest().is_empty() {
@@ -116,6 +118,7 @@ impl<'a> Cursor<'a> {
         Ok(Some(Attribute { name, name_span, value, value_span }))
     }
 
+    /// `=` with optional white space around.
     fn expect_equals(&mut self, name: &str) -> Result<(), Diagnostic> {
         self.take_while(is_blank);
         if !self.rest().starts_with('=') {

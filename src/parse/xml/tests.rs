@@ -262,7 +262,7 @@ fn is_stricter_by_design(document: &Document<'_>) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn roxmltree_agrees_on_mutated_documents(text in mutated()) {
