@@ -28,6 +28,10 @@ use report::{Held, Report, Stuck};
 
 /// How long a pass waits for another bridgeward to finish writing.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// A rule that is gone right after so many commits of it does not stay.
+const SAME_COMMITS: u32 = 3;
+/// An object whose rules do not stay is left alone for the shorter time, then for twice as long each time, up to the longer one.
+const SETBACK_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// After so many commits in one pass that were each followed by another difference, the pass ends: the daemon comes back later.
 const MOST_COMMITS: usize = 8;
 /// How often a busy tool is asked again, and how long the first pause is; each further one is twice as long.
@@ -45,8 +49,17 @@ pub struct Reconciler<K> {
     hooks: HookPlacement,
     /// Objects that a tool would not take, by what was refused.
     refused: BTreeMap<Object, Refusing>,
-    /// Objects whose rules do not stay as written; left alone until their rules change.
-    stuck: BTreeMap<Object, (ObjectRules, Stuck)>,
+    /// Objects whose rules do not stay as written; each left alone for a while, until its rules change.
+    stuck: BTreeMap<Object, Setback>,
+}
+
+/// What is known about an object whose rules do not stay as written: they do not read back as we wrote them, or somebody removes them.
+#[derive(Debug, Clone)]
+struct Setback {
+    rules: ObjectRules,
+    stuck: Stuck,
+    since: Instant,
+    pause: Duration,
 }
 
 /// What is known about an object that a tool would not take.
@@ -101,6 +114,8 @@ struct Pass<'a> {
     kept: BTreeMap<Object, Keeping>,
     report: Report,
     last: Option<Plan>,
+    /// How often in a row the same rules had to be written.
+    same: u32,
     observed: Observed,
     desired: Desired,
 }
@@ -167,15 +182,15 @@ impl<K: Kernel> Reconciler<K> {
         let mut busy = 0;
         let mut committed = 0;
         let mut suspects: Vec<Suspects> = Vec::new();
-        loop {
+        let verified = loop {
             match self.round(&mut pass).await? {
-                Round::InSync if suspects.is_empty() => break,
-                Round::GivenUp => break,
+                Round::InSync if suspects.is_empty() => break true,
+                Round::GivenUp => break false,
                 Round::Committed(plan) if suspects.is_empty() => {
                     committed += 1;
                     if committed == MOST_COMMITS {
                         pass.report.warnings.push(format!("the rules were changed by somebody else during each of {committed} commits"));
-                        break;
+                        break false;
                     }
                     pass.last = Some(plan);
                 }
@@ -195,8 +210,11 @@ impl<K: Kernel> Reconciler<K> {
                     tokio::time::sleep(BUSY_PAUSE * 2_u32.pow(busy - 1)).await;
                 }
             }
+        };
+        if verified {
+            // Otherwise the record keeps claiming both what was there and what was meant to be.
+            self.remember(&mut pass)?;
         }
-        self.remember(&mut pass)?;
         self.settle_report(&mut pass);
         pass.report.took = started.elapsed();
         Ok((pass.report, pass.record.made))
@@ -222,6 +240,7 @@ impl<K: Kernel> Reconciler<K> {
             kept: BTreeMap::new(),
             report,
             last: None,
+            same: 1,
             observed: Observed::default(),
             desired: Desired::default(),
         })
@@ -244,7 +263,8 @@ impl<K: Kernel> Reconciler<K> {
         let choices = Choices { scope: self.scope, hooks: self.hooks, libvirtd };
         let computed = pass.computed;
         let (mut desired, kept) = desire::desire(&computed.resolved, &computed.compiled, &refused, &installed, &pass.observed, choices);
-        for object in self.stuck.keys().chain(&pass.aside) {
+        let resting = self.stuck.iter().filter(|(_, setback)| setback.rests()).map(|(object, _)| object);
+        for object in resting.chain(&pass.aside) {
             set_aside(object, &pass.record, &mut desired);
         }
         pass.kept = kept;
@@ -259,9 +279,9 @@ impl<K: Kernel> Reconciler<K> {
         if plan.is_empty() {
             return Ok(Round::InSync);
         }
-        if let Some(last) = &pass.last
-            && let Some(culprits) = repeated(last, &plan)
-        {
+        let again = pass.last.as_ref().and_then(|last| repeated(last, &plan));
+        pass.same = if again.is_some() { pass.same + 1 } else { 1 };
+        if let Some(culprits) = again.filter(|_| pass.same == SAME_COMMITS) {
             pass.last = None;
             if !self.give_up(culprits, pass) {
                 return Ok(Round::GivenUp);
@@ -312,11 +332,13 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     /// Writes down what is installed, after it was seen to be.
-    fn remember(&self, pass: &mut Pass<'_>) -> Result<(), Failure> {
+    fn remember(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
         let mut objects: BTreeMap<Object, RecordedObject> = BTreeMap::new();
         for (object, rules) in &pass.desired.objects {
             objects.insert(object.clone(), recorded(object, rules, pass.computed, &pass.record));
         }
+        // Whoever was tried again and is in place has got over it.
+        self.stuck.retain(|_, setback| setback.rests());
         for object in self.stuck.keys() {
             if let Some(known) = pass.record.last_good(object) {
                 objects.insert(object.clone(), known.clone());
@@ -332,7 +354,7 @@ impl<K: Kernel> Reconciler<K> {
     fn forgive(&mut self, computed: &Computed) {
         let fresh = &computed.compiled.objects;
         self.refused.retain(|object, refusing| fresh.get(object) == refusing.rules.as_ref() && refusing.since.elapsed() < REFUSAL_EXPIRES);
-        self.stuck.retain(|object, (rules, _)| fresh.get(object) == Some(rules));
+        self.stuck.retain(|object, setback| fresh.get(object) == Some(&setback.rules));
     }
 
     /// Sets aside for good an object that a tool will not take.
@@ -361,10 +383,11 @@ impl<K: Kernel> Reconciler<K> {
     fn give_up(&mut self, culprits: BTreeMap<Option<Object>, Stuck>, pass: &mut Pass<'_>) -> bool {
         let mut all_belong = true;
         for (object, stuck) in culprits {
-            tracing::error!(rule = %stuck.rule, chain = %stuck.chain, "a rule does not stay as written; it is left alone");
+            tracing::error!(rule = %stuck.rule, chain = %stuck.chain, "a rule does not stay as written; it is left alone for a while");
             if let Some(object) = object {
                 let rules = pass.computed.compiled.objects.get(&object).cloned().unwrap_or_default();
-                self.stuck.insert(object, (rules, stuck));
+                let pause = self.stuck.get(&object).map_or(SETBACK_PAUSES.0, |before| SETBACK_PAUSES.1.min(before.pause * 2));
+                self.stuck.insert(object, Setback { rules, stuck, since: Instant::now(), pause });
             } else {
                 all_belong = false;
                 pass.report.stuck.push(stuck);
@@ -380,8 +403,14 @@ impl<K: Kernel> Reconciler<K> {
             let keeping = pass.kept.get(&refusing.held.object).copied().unwrap_or(refusing.held.keeping);
             pass.report.hold(Held { keeping, ..refusing.held.clone() });
         }
-        pass.report.stuck.extend(self.stuck.values().map(|(_, stuck)| stuck.clone()));
+        pass.report.stuck.extend(self.stuck.values().map(|setback| setback.stuck.clone()));
         pass.report.objects = pass.computed.compiled.objects.len();
+    }
+}
+
+impl Setback {
+    fn rests(&self) -> bool {
+        self.since.elapsed() < self.pause
     }
 }
 

@@ -54,7 +54,10 @@ impl Journal {
                     format!("{} is held: {}{place}; {}", held.object, held.message, held.keeping)
                 }));
                 now.extend(report.stuck.iter().map(|stuck| {
-                    format!("{} {} {}: `{}` does not stay as written and is left alone", stuck.family, stuck.table, stuck.chain, stuck.rule)
+                    format!(
+                        "{} {} {}: `{}` does not stay as written and is left alone for a while",
+                        stuck.family, stuck.table, stuck.chain, stuck.rule
+                    )
                 }));
             }
             Err(failure) => {
