@@ -6,6 +6,7 @@ mod architecture;
 mod cli;
 mod conformance;
 mod demo;
+mod enforcement;
 mod fixture;
 mod foreign;
 mod invalid;

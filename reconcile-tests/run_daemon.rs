@@ -9,14 +9,18 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::fixture::{FILTER, NETWORK, guest};
-use crate::world::{Daemon, World};
+use crate::world::{Daemon, Tools, World};
 
 /// Longer than the daemon waits for a burst of file events to settle: after it, a file that had an effect has had it.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// A world with a network, a filter and two guests, in which the daemon has done its first pass.
 fn running() -> (World, Daemon) {
-    let world = World::new();
+    running_with(Tools::NfTables)
+}
+
+fn running_with(tools: Tools) -> (World, Daemon) {
+    let world = World::with_tools(tools);
     world.write("lab.xml", NETWORK);
     world.write("web.xml", FILTER);
     world.write("vnet0.xml", &guest(0, "web"));
@@ -158,21 +162,26 @@ fn a_configuration_that_breaks_changes_nothing() {
 
 #[test]
 fn a_flush_of_iptables_is_repaired() {
-    a_flush_is_repaired("iptables");
+    a_flush_is_repaired("iptables", Tools::NfTables);
+}
+
+#[test]
+fn a_flush_of_legacy_iptables_is_repaired() {
+    a_flush_is_repaired("iptables", Tools::Legacy);
 }
 
 #[test]
 fn a_flush_of_ip6tables_is_repaired() {
-    a_flush_is_repaired("ip6tables");
+    a_flush_is_repaired("ip6tables", Tools::NfTables);
 }
 
 #[test]
 fn a_flush_of_ebtables_is_repaired() {
-    a_flush_is_repaired("ebtables");
+    a_flush_is_repaired("ebtables", Tools::NfTables);
 }
 
-fn a_flush_is_repaired(tool: &str) {
-    let (world, mut daemon) = running();
+fn a_flush_is_repaired(tool: &str, tools: Tools) {
+    let (world, mut daemon) = running_with(tools);
     let good = world.save(tool);
     for _ in 0..3 {
         flush(&world, tool);
