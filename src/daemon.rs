@@ -31,6 +31,9 @@ const SETTLE_LIMIT: Duration = Duration::from_millis(500);
 /// How often the watched directories are compared with those that are there; a few `stat` calls.
 const REFRESH: Duration = Duration::from_secs(1);
 
+/// How soon a guest is looked at again that a libvirtd was writing.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// What the daemon works with; SIGHUP brings new ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orders {
@@ -74,6 +77,8 @@ pub struct Daemon<K> {
     bell: Arc<Notify>,
     computed: Computed,
     journal: Journal,
+    /// Somebody else was writing during the last pass: the next one comes soon.
+    look_again: bool,
 }
 
 impl<K: Kernel> Daemon<K> {
@@ -86,7 +91,7 @@ impl<K: Kernel> Daemon<K> {
         let watch = listen(&orders, &bell)?;
         // Until the state has been read, nothing may be taken for absent.
         let computed = Computed { resolved: crate::resolve::Resolved { incomplete: true, ..Default::default() }, ..Computed::default() };
-        Ok(Self { reconciler, orders, watch, bell, computed, journal: Journal::default() })
+        Ok(Self { reconciler, orders, watch, bell, computed, journal: Journal::default(), look_again: false })
     }
 
     /// Works until told to stop; the rules stay. `reread` brings fresh orders on SIGHUP.
@@ -139,6 +144,9 @@ impl<K: Kernel> Daemon<K> {
                 Event::Ask(ask) => self.answer(ask).await,
                 Event::Stop => break,
             }
+            if self.look_again {
+                poll.reset_after(LOOK_AGAIN);
+            }
         }
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         tracing::info!("stopped; the rules stay in force");
@@ -160,6 +168,7 @@ impl<K: Kernel> Daemon<K> {
         let unreadable = self.read().await;
         let outcome = self.reconciler.pass(&self.computed).await;
         self.journal.pass(cause, unreadable.as_deref(), &self.computed, &outcome);
+        self.look_again = outcome.as_ref().is_ok_and(|report| !report.parked.is_empty());
         Answer::new(unreadable, &self.computed, outcome)
     }
 

@@ -6,6 +6,7 @@
 
 pub mod compute;
 pub mod isolate;
+pub mod park;
 pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::source::Position;
 use crate::store::{Intent, Record, RecordedObject, Store, StoreFailure, Stored};
 use compute::Computed;
 use isolate::Suspects;
+use park::Parking;
 use report::{Held, Report, Stuck};
 
 /// How long a pass waits for another bridgeward to finish writing.
@@ -51,6 +53,8 @@ pub struct Reconciler<K> {
     refused: BTreeMap<Object, Refusing>,
     /// Objects whose rules do not stay as written; each left alone for a while, until its rules change.
     stuck: BTreeMap<Object, Setback>,
+    /// Guests that a libvirtd is writing.
+    parking: Parking,
 }
 
 /// What is known about an object whose rules do not stay as written: they do not read back as we wrote them, or somebody removes them.
@@ -125,7 +129,7 @@ struct Pass<'a> {
 impl<K: Kernel> Reconciler<K> {
     /// A reconciler with no memory of refusals.
     pub fn new(kernel: K, store: Store, scope: Scope, hooks: HookPlacement) -> Self {
-        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new() }
+        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new(), parking: Parking::default() }
     }
 
     /// Changes what is ours and where hooks stand, from the next pass on.
@@ -254,8 +258,9 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     /// Observes and plans; `pass` knows afterwards what was desired and observed.
-    async fn plan(&self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
+    async fn plan(&mut self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
         pass.observed = self.kernel.observe(&Family::ALL).await;
+        pass.report.parked = self.parking.look(&pass.observed, Instant::now());
         let plan = self.replan(pass, false)?;
         let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
         if removes_base && namespace::libvirt_daemon().is_some() {
@@ -274,6 +279,7 @@ impl<K: Kernel> Reconciler<K> {
         for object in resting.chain(&pass.aside) {
             set_aside(object, &pass.record, &mut desired);
         }
+        desired.frozen.extend(pass.report.parked.iter().cloned());
         pass.kept = kept;
         let plan = plan::plan(&desired, &pass.observed)?;
         pass.desired = desired;

@@ -4,7 +4,8 @@
 //! shared chain is told by its *key* (design section 4), never by its looks: what names an unclaimed device, bridge or subnet is somebody
 //! else's, whatever it does.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Desired, Scope};
 use crate::addr::DeviceName;
@@ -239,6 +240,24 @@ pub fn lives(observed: &Observed, device: &DeviceName) -> bool {
             readings(family, table, chain.as_str()).iter().any(|(owner, _)| owner == device) || names(family, table, chain, content, device)
         })
     })
+}
+
+/// The guests that chains under libvirt's temporary names belong to, each with a fingerprint of those chains: while it changes, a libvirtd is writing
+/// that guest.
+pub fn being_written(observed: &Observed) -> BTreeMap<DeviceName, u64> {
+    let mut chains: BTreeMap<DeviceName, DefaultHasher> = BTreeMap::new();
+    for (family, observation) in &observed.families {
+        let Observation::Read(tables) = observation else { continue };
+        for (table, rules) in tables {
+            for (name, content) in &rules.chains {
+                let temporary = readings(*family, *table, name.as_str()).into_iter().filter(|(_, stage)| *stage == Stage::Temporary);
+                for (device, _) in temporary {
+                    (family, table, name, &content.rules).hash(chains.entry(device).or_default());
+                }
+            }
+        }
+    }
+    chains.into_iter().map(|(device, hasher)| (device, hasher.finish())).collect()
 }
 
 /// Whether a shared chain holds a rule of this guest.
