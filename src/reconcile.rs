@@ -114,6 +114,8 @@ struct Pass<'a> {
     kept: BTreeMap<Object, Keeping>,
     report: Report,
     last: Option<Plan>,
+    /// Who was refused last, and gets a second chance.
+    doubted: Option<Vec<Object>>,
     /// How often in a row the same rules had to be written.
     same: u32,
     observed: Observed,
@@ -195,6 +197,10 @@ impl<K: Kernel> Reconciler<K> {
                     pass.last = Some(plan);
                 }
                 Round::InSync | Round::Committed(_) => pass.aside = isolate::clear(&mut suspects),
+                // Somebody else may have written in between: only what is refused twice in a row is to blame.
+                Round::Refused(found) if suspects.is_empty() && pass.doubted.as_ref() != Some(&found.objects) => {
+                    pass.doubted = Some(found.objects);
+                }
                 Round::Refused(found) => match isolate::narrow(&mut suspects, found) {
                     isolate::Verdict::Guilty(found) => {
                         self.refuse(&pass, found)?;
@@ -240,6 +246,7 @@ impl<K: Kernel> Reconciler<K> {
             kept: BTreeMap::new(),
             report,
             last: None,
+            doubted: None,
             same: 1,
             observed: Observed::default(),
             desired: Desired::default(),
