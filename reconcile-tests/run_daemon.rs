@@ -210,7 +210,7 @@ fn a_chain_that_goes_between_look_and_commit_is_nobodys_fault() {
         world.sh(&format!("iptables -t mangle -F; sleep 0.{:02}; iptables -t mangle -X || true", pause % 12));
     }
     daemon.wait_until("all rules as they were", || world.save("iptables") == good);
-    assert!(!daemon.log().contains("held"), "{}", daemon.log());
+    assert!(!daemon.log().contains("is held"), "{}", daemon.log());
 }
 
 /// What a restart of a firewall service does: everything goes, in one process, so that nothing of ours can come in between.
