@@ -203,6 +203,18 @@ fn after_a_fight_with_another_writer_the_rules_are_in_place() {
     daemon.wait_until("a repair after the fight", || sorted(world.save_all()) == good && world.in_sync());
 }
 
+#[test]
+fn a_chain_that_goes_between_look_and_commit_is_nobodys_fault() {
+    let (world, mut daemon) = running();
+    let good = world.save("iptables");
+    for pause in 0..25 {
+        // The daemon may look after the flush and write after the deletion, or be faster than both: then the chain is in use.
+        world.sh(&format!("iptables -t mangle -F; sleep 0.{:02}; iptables -t mangle -X || true", pause % 12));
+    }
+    daemon.wait_until("all rules as they were", || world.save("iptables") == good);
+    assert!(!daemon.log().contains("is held"), "{}", daemon.log());
+}
+
 /// What a restart of a firewall service does: everything goes, in one process, so that nothing of ours can come in between.
 fn flush(world: &World, tool: &str) {
     let empty = match tool {
