@@ -206,7 +206,7 @@ impl<K: Kernel> Daemon<K> {
 
     async fn answer(&mut self, ask: Ask) {
         let answer = match ask.question {
-            Question::Apply { ref state, quirks, .. } if !self.same_state(state, quirks) => Answer::refused(format!(
+            Question::Apply { ref state, quirks, .. } if !self.same_state(state, quirks) => Answer::refused(&format!(
                 "the running daemon reads {} with other settings; stop it, or apply what it reads",
                 self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             )),

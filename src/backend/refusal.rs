@@ -8,14 +8,8 @@ use std::process::ExitStatus;
 
 use super::RefusalKind;
 
-/// Words of a tool that waited for another one, or that another one overtook: positions were right when they were planned.
-const BUSY: [&str; 5] = [
-    "Resource temporarily unavailable",
-    "holding the xtables lock",
-    "Interrupted system call",
-    "Index of insertion too big",
-    "Index of deletion too big",
-];
+/// Words of a tool that waited for another one, or that another one overtook.
+const BUSY: [&str; 3] = ["Resource temporarily unavailable", "holding the xtables lock", "Interrupted system call"];
 
 /// Words of a tool that may not.
 const NO_PRIVILEGE: [&str; 2] = ["you must be root", "Permission denied"];
