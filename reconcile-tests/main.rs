@@ -5,6 +5,7 @@
 mod architecture;
 mod cli;
 mod conformance;
+mod convergence;
 mod demo;
 mod enforcement;
 mod fixture;

@@ -8,7 +8,9 @@ use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::desire::Installed;
 use crate::plan::{Change, Desired, Plan, ownership};
+use crate::resolve::Resolved;
 use crate::ruleset::{ChainId, Observation, Observed};
+use crate::source::Span;
 use crate::store::{Intent, Record, RecordedObject};
 
 /// Everything that the record claims, as a value.
@@ -61,11 +63,25 @@ fn lingering(record: &Record, desired: &Desired, observed: &Observed) -> Vec<Dev
     absent.filter(|device| ownership::lives(observed, device)).collect()
 }
 
+/// The element that defines an object. Both lists are sorted.
+fn definition(object: &Object, computed: &Computed) -> Option<Span> {
+    let Resolved { networks, guests, .. } = &computed.resolved;
+    match object {
+        Object::Network(name) => {
+            let at = networks.binary_search_by(|network| (*network.name).cmp(name)).ok()?;
+            Some(networks[at].place)
+        }
+        Object::Interface(device) => {
+            let at = guests.binary_search_by(|guest| guest.device.cmp(device)).ok()?;
+            Some(guests[at].place)
+        }
+    }
+}
+
 fn recorded(object: &Object, rules: &ObjectRules, computed: &Computed, record: &Record) -> RecordedObject {
     let fresh = computed.compiled.objects.get(object) == Some(rules);
-    let place = || rules.chains.values().chain(rules.shared.values()).flatten().find_map(|placed| placed.place);
     let source = if fresh {
-        place().map(|span| computed.sources.position(span).to_string())
+        definition(object, computed).map(|span| computed.sources.position(span).to_string())
     } else {
         record.last_good(object).and_then(|known| known.source.clone())
     };
