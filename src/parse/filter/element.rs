@@ -144,9 +144,9 @@ fn read_variable(spec: &AttributeSpec, reference: &str, written: &xml::Attribute
             report.add(useless_variable(written, "expected a text; a variable makes libvirt write a broken command"));
             None
         }
-        VariableEffect::Dropped(label, instead) => {
+        VariableEffect::Useless(label) => {
             report.add_lax(useless_variable(written, label));
-            instead.map(Value::Literal)
+            Some(Value::Variable(reading.value))
         }
     }
 }
@@ -157,18 +157,16 @@ enum VariableEffect {
     Bound,
     /// The rule cannot be installed.
     Refused,
-    /// It is ignored, perhaps as if this had been written; with words for it.
-    Dropped(&'static str, Option<Literal>),
+    /// Its value means nothing, but it has to have one, and the rule is repeated for each; with words for what libvirt puts in its place.
+    Useless(&'static str),
 }
 
-/// The kinds of values that libvirt keeps a variable for and then forgets it (nwfilter.md 4.2).
+/// The kinds of values that libvirt keeps a variable for and then forgets its text (nwfilter.md 4.2).
 fn variable_effect(kind: ValueKind) -> VariableEffect {
     match kind {
-        ValueKind::States => VariableEffect::Dropped("expected a list of states; libvirt takes a variable for no state at all", None),
-        ValueKind::TcpFlags => {
-            VariableEffect::Dropped("expected `MASK/FLAGS`; libvirt takes a variable for `NONE/NONE`", Some(Literal::TcpFlags(0, 0)))
-        }
-        ValueKind::Flag => VariableEffect::Dropped("expected `yes` or `no`; libvirt takes a variable for `no`", None),
+        ValueKind::States => VariableEffect::Useless("expected a list of states; libvirt takes a variable for no state at all"),
+        ValueKind::TcpFlags => VariableEffect::Useless("expected `MASK/FLAGS`; libvirt takes a variable for `NONE/NONE`"),
+        ValueKind::Flag => VariableEffect::Useless("expected `yes` or `no`; libvirt takes a variable for `no`"),
         ValueKind::Comment => VariableEffect::Refused,
         _ => VariableEffect::Bound,
     }
