@@ -82,7 +82,7 @@ fn questionable_variables_are_errors_that_libvirt_takes() {
 
 #[test]
 fn variables_whose_text_libvirt_forgets_are_errors_or_still_need_a_value() {
-    for inside in ["<tcp state='$S'/>", "<arp gratuitous='$S'/>", "<tcp flags='$S'/>"] {
+    for inside in ["<tcp state='$S'/>", "<arp gratuitous='$S'/>", "<arp comment='$S'/>", "<tcp flags='$S'/>"] {
         expect(&around(inside), Quirks::Fixed, &["!variable-not-allowed"]);
         let parsed = expect(&around(inside), Quirks::Libvirt, &["?variable-not-allowed"]);
         let value = only_rule(&parsed).attributes.first().map(|attribute| &attribute.value);
