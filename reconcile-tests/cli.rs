@@ -141,7 +141,8 @@ fn a_state_directory_that_is_missing_is_trouble_and_deletes_nothing() {
     for command in ["check", "render", "diff", "apply"] {
         let answer = world.bridgeward(&[command, "--state", "/nowhere/at/all"]);
         assert_eq!(answer.code, Some(2), "{answer}");
-        assert!(answer.stderr.contains("/nowhere/at/all"), "{answer}");
+        assert_eq!(answer.stderr.matches("No such file").count(), 1, "the cause is told once: {answer}");
+        assert!(answer.stderr.contains("/nowhere/at/all") && answer.stderr.contains("help: create it"), "{answer}");
     }
     assert_eq!(world.save_all(), good);
 }
@@ -220,6 +221,23 @@ fn help_and_version_go_to_stdout_and_nonsense_is_refused() {
     }
     let answer = world.bridgeward(&["fly"]);
     assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""), "{answer}");
+}
+
+#[test]
+fn a_path_where_none_belongs_is_answered_with_the_option_for_it() {
+    let answer = World::new().bridgeward(&["diff", "./state"]);
+    assert_eq!(answer.code, Some(2), "{answer}");
+    assert!(answer.stderr.contains("--state ./state"), "{answer}");
+}
+
+#[test]
+fn a_time_that_cannot_be_polled_at_is_refused_by_the_command_line_too() {
+    let world = World::new();
+    for time in ["0s", "50ms", "9years", "10"] {
+        let answer = world.bridgeward(&["run", "--poll", time]);
+        assert_eq!(answer.code, Some(2), "{answer}");
+        assert!(answer.stderr.contains("--poll"), "{answer}");
+    }
 }
 
 #[test]
