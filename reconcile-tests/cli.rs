@@ -141,7 +141,8 @@ fn a_state_directory_that_is_missing_is_trouble_and_deletes_nothing() {
     for command in ["check", "render", "diff", "apply"] {
         let answer = world.bridgeward(&[command, "--state", "/nowhere/at/all"]);
         assert_eq!(answer.code, Some(2), "{answer}");
-        assert!(answer.stderr.contains("/nowhere/at/all"), "{answer}");
+        assert_eq!(answer.stderr.matches("No such file").count(), 1, "the cause is told once: {answer}");
+        assert!(answer.stderr.contains("/nowhere/at/all") && answer.stderr.contains("help: create it"), "{answer}");
     }
     assert_eq!(world.save_all(), good);
 }
@@ -188,6 +189,26 @@ fn purge_leaves_an_empty_host_empty() {
     let left: Vec<&str> =
         after.lines().filter(|line| line.starts_with("-A") || line.contains("ibvirt") || line.contains("LIBVIRT")).collect();
     assert_eq!(left, Vec::<&str>::new(), "before:\n{before}");
+}
+
+#[test]
+fn applies_at_the_same_time_wait_for_each_other() {
+    let world = with_state();
+    let program = env!("CARGO_BIN_EXE_bridgeward");
+    let state = world.state().display().to_string();
+    let answers = world
+        .sh(&format!("for number in 1 2 3 4 5 6; do ( {program} apply --state {state} >/dev/null; echo \"exit code $?\" ) & done; wait"));
+    assert_eq!(answers, "exit code 0\n".repeat(6));
+    world.assert_in_sync();
+}
+
+#[test]
+fn what_is_no_file_is_a_fault_and_is_never_waited_for() {
+    let world = with_state();
+    world.sh("mkfifo state/pipe.xml; ln -s . state/loop; ln -s nowhere.xml state/dangling.xml; mkdir state/directory.xml");
+    let answer = world.bridgeward(&["check"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    assert!(answer.stderr.contains("pipe.xml:1:1") && !answer.stderr.contains("loop"), "{answer}");
 }
 
 #[test]
@@ -272,6 +293,23 @@ fn help_and_version_go_to_stdout_and_nonsense_is_refused() {
     }
     let answer = world.bridgeward(&["fly"]);
     assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""), "{answer}");
+}
+
+#[test]
+fn a_path_where_none_belongs_is_answered_with_the_option_for_it() {
+    let answer = World::new().bridgeward(&["diff", "./state"]);
+    assert_eq!(answer.code, Some(2), "{answer}");
+    assert!(answer.stderr.contains("--state ./state"), "{answer}");
+}
+
+#[test]
+fn a_time_that_cannot_be_polled_at_is_refused_by_the_command_line_too() {
+    let world = World::new();
+    for time in ["0s", "50ms", "9years", "10"] {
+        let answer = world.bridgeward(&["run", "--poll", time]);
+        assert_eq!(answer.code, Some(2), "{answer}");
+        assert!(answer.stderr.contains("--poll"), "{answer}");
+    }
 }
 
 #[test]

@@ -5,7 +5,9 @@
 mod architecture;
 mod cli;
 mod conformance;
+mod convergence;
 mod demo;
+mod enforcement;
 mod fixture;
 mod foreign;
 mod invalid;

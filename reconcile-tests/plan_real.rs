@@ -1,4 +1,5 @@
-//! Plans through the real tools: what a plan says it makes of the kernel is what the kernel holds afterwards, rule for rule, whatever it held before.
+//! Plans through the real tools: what a plan says it makes of the kernel is what the kernel holds afterwards, rule for rule,
+//! whatever it held before.
 
 use bridgeward::backend::Kernel;
 use bridgeward::backend::probe::{Commands, probe};

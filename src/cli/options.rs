@@ -1,16 +1,18 @@
 //! The command line: what can be said, and the help for it. `--help`, the man page and the completions come from here.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config;
 use crate::output::Color;
 
 /// Keeps the firewall rules of virtual networks and guests exactly as libvirt-style XML in a directory says.
 #[derive(Debug, Parser)]
 #[command(name = "bridgeward", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXAMPLES)]
 pub struct Options {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Global options")]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
@@ -123,11 +125,11 @@ Needs no root and touches nothing. Exit status: 0 done, 1 faults in the state, 2
     /// Show what `apply` would change: a unified diff of rules, each with the XML line it comes from
     #[command(after_help = "\
 Examples:
-  sudo bridgeward diff                                  against the kernel
-  sudo bridgeward diff --stat                           only how much, per table and chain
+  sudo bridgeward diff                       against the kernel
+  sudo bridgeward diff --stat                only how much, per table and chain
   sudo bridgeward diff --format json
-  bridgeward diff --observed fw.save --observed eb.save   against saved iptables-save, ip6tables-save,
-                                                        ebtables-save or `ebtables -t nat -L` output; needs no root
+  bridgeward diff --observed saved/          against saved output of iptables-save, ip6tables-save and
+                                             ebtables-save or `ebtables -t nat -L`; needs no root
 
 Exit status: 0 in sync, 1 changes or held objects, 2 trouble.")]
     Diff(Diff),
@@ -270,8 +272,9 @@ pub struct Diff {
     /// Only how many rules change, per table and chain
     #[arg(long)]
     pub stat: bool,
-    /// Saved output of a tool to compare with instead of the kernel; may be repeated, one per family
-    #[arg(long, value_name = "FILE")]
+    /// Saved output of a tool, or a directory of such files, to compare with instead of the kernel; may be repeated, one file
+    /// per family
+    #[arg(long, value_name = "PATH")]
     pub observed: Vec<PathBuf>,
 }
 
@@ -285,8 +288,8 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Run {
     /// How often to look at the kernel although nothing said that it changed, such as `10s` or `500ms` [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub poll: Option<std::time::Duration>,
+    #[arg(long, value_name = "TIME", value_parser = poll)]
+    pub poll: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -294,6 +297,11 @@ pub struct Purge {
     /// Stop a running daemon first
     #[arg(long)]
     pub stop: bool,
+}
+
+fn poll(text: &str) -> Result<Duration, String> {
+    let every = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    config::poll(every).map_err(|fault| format!("it is {fault}"))
 }
 
 /// How a command prints its data.

@@ -39,7 +39,8 @@ pub enum Slot<'a> {
 pub enum Deletion {
     /// By number: chains that are ours whole.
     ByPosition,
-    /// By rule, which takes the first equal one: chains that others write, too, where a number may name another rule by the time it is used.
+    /// By rule, which takes the first equal one: chains that others write, too, where a number may name another rule by the
+    /// time it is used.
     ByRule,
 }
 
@@ -55,7 +56,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The edits that make `target` of `live`: deletions first to last, then insertions first to last. `owner` names the object that a deleted rule belonged to.
+/// The edits that make `target` of `live`: deletions first to last, then insertions first to last. `owner` names the object
+/// that a deleted rule belonged to.
 pub fn edits(
     chain: &ChainName,
     live: &[LiveRule],
@@ -99,7 +101,8 @@ pub fn edits(
 
 /// Arranges that among equal rules those that go come before those that stay, because deleting by rule takes the first.
 ///
-/// Where nothing that stays stands between two copies, the later one stays in place of the earlier; otherwise the earlier one is deleted, too, and put back.
+/// Where nothing that stays stands between two copies, the later one stays in place of the earlier; otherwise the earlier one
+/// is deleted, too, and put back.
 fn make_deletions_first(live: &[LiveRule], target: &mut [Slot<'_>], stays: &mut [bool]) {
     let mut end = live.len();
     for slot in target.iter_mut().rev() {
@@ -208,7 +211,8 @@ fn match_up<'a>(live: &[(usize, &LiveRule)], wanted: &[Wanted<'a>]) -> Vec<Slot<
     slots
 }
 
-/// Numbers rules so that equal rules have equal numbers and a rule that we cannot parse equals nothing; comparing numbers is what a diff does most.
+/// Numbers rules so that equal rules have equal numbers and a rule that we cannot parse equals nothing; comparing numbers is
+/// what a diff does most.
 fn numbered<'r>(live: impl Iterator<Item = &'r LiveRule>, wanted: impl Iterator<Item = &'r Rule>) -> (Vec<usize>, Vec<usize>) {
     let mut numbers: HashMap<&Rule, usize> = HashMap::new();
     let mut next = 0;
@@ -285,8 +289,9 @@ pub enum Fate {
     Left,
 }
 
-/// The target of a built-in chain of iptables with hooks that have to be there once, anywhere. A missing one goes directly before its present successor, else
-/// after its predecessor, else to the head. `hooks` are all that can stand in this chain, in our order.
+/// The target of a built-in chain of iptables with hooks that have to be there once, anywhere. A missing one goes directly
+/// before its present successor, else after its predecessor, else to the head. `hooks` are all that can stand in this chain, in
+/// our order.
 pub fn hooks<'a>(live: &[LiveRule], hooks: &'a [Hook]) -> Vec<Slot<'a>> {
     let mut target: Vec<Slot<'a>> = Vec::with_capacity(live.len() + hooks.len());
     let mut kept: HashMap<&Rule, usize> = HashMap::new();
@@ -314,7 +319,8 @@ pub fn hooks<'a>(live: &[LiveRule], hooks: &'a [Hook]) -> Vec<Slot<'a>> {
     target
 }
 
-/// The target of a chain whose first rules have to be `wanted`, in this order and nowhere else; the other rules, which `rest` gives, follow.
+/// The target of a chain whose first rules have to be `wanted`, in this order and nowhere else; the other rules, which `rest`
+/// gives, follow.
 pub fn head<'a>(live: &[LiveRule], wanted: &[Wanted<'a>], rest: Vec<Slot<'a>>) -> Vec<Slot<'a>> {
     let mut next = 0;
     let mut target = Vec::with_capacity(wanted.len() + rest.len());
@@ -337,8 +343,8 @@ fn stands(slot: &Slot<'_>, live: &[LiveRule], rule: &Rule) -> bool {
     }
 }
 
-/// The policy that chains of ebtables are made with, and libvirt's have: at their end the frame is accepted, whatever `ebtables -L` of 1.8.9 says
-/// (it prints RETURN for every user chain; `ebtables-save` and the kernel know better).
+/// The policy that chains of ebtables are made with, and libvirt's have: at their end the frame is accepted, whatever `ebtables
+/// -L` of 1.8.9 says (it prints RETURN for every user chain; `ebtables-save` and the kernel know better).
 pub const BRIDGE_POLICY: Policy = Policy::Accept;
 
 #[cfg(test)]
@@ -370,7 +376,9 @@ mod tests {
 
     fn outcome(chain: &[LiveRule], edits: &[Edit]) -> String {
         let mut chain = chain.to_vec();
-        edits.iter().for_each(|edit| follow(&mut chain, edit));
+        for edit in edits {
+            follow(&mut chain, edit);
+        }
         spelled(&chain)
     }
 
