@@ -65,7 +65,7 @@ impl Output {
     /// Writes diagnostics from worst to least, then how many there were; notes only when asked for.
     pub fn diagnostics(self, diagnostics: &[Diagnostic], sources: &Sources, least: Severity) {
         let mut shown: Vec<_> = diagnostics.iter().filter(|diagnostic| diagnostic.severity <= least).collect();
-        shown.sort_by_key(|diagnostic| (diagnostic.severity, sources.position(diagnostic.span())));
+        shown.sort_by_cached_key(|diagnostic| (diagnostic.severity, sources.position(diagnostic.span())));
         for diagnostic in shown {
             self.message(&diagnostic::render(diagnostic, sources, self.messages));
         }
