@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::backend::{Kernel, links};
+use crate::compile::Layout;
 use crate::load;
 use crate::model::Quirks;
 use crate::plan::{HookPlacement, Scope};
@@ -44,6 +45,8 @@ pub struct Orders {
     pub scope: Scope,
     /// Where hooks stand.
     pub hooks: HookPlacement,
+    /// How the rules of networks are spelled.
+    pub layout: Layout,
     /// How often to look though nothing happened.
     pub poll: Duration,
     /// Quiet time after a file change.
@@ -167,7 +170,7 @@ impl<K: Kernel> Daemon<K> {
     async fn read(&mut self) -> Option<String> {
         let links = links::links().await.unwrap_or_default();
         let paths = self.orders.state.clone();
-        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict };
+        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict, layout: self.orders.layout };
         match tokio::task::block_in_place(|| load::load(&paths).map(|loaded| compute::compute(&loaded, &links, reading))) {
             Ok(computed) => {
                 self.computed = computed;
@@ -197,7 +200,7 @@ impl<K: Kernel> Daemon<K> {
 
     async fn answer(&mut self, ask: Ask) {
         let answer = match ask.question {
-            Question::Apply { ref state, quirks, .. } if !self.same_state(state, quirks) => Answer::refused(format!(
+            Question::Apply { ref state, quirks, layout, .. } if !self.same_state(state, quirks, layout) => Answer::refused(format!(
                 "the running daemon reads {} with other settings; stop it, or apply what it reads",
                 self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             )),
@@ -207,10 +210,10 @@ impl<K: Kernel> Daemon<K> {
         let _ = ask.reply.send(answer);
     }
 
-    fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName) -> bool {
+    fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName, layout: control::LayoutName) -> bool {
         let absolute =
             |paths: &[PathBuf]| paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect::<Vec<_>>();
-        absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into()
+        absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into() && layout == self.orders.layout.into()
     }
 }
 

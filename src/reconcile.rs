@@ -17,6 +17,7 @@ use crate::backend::{Kernel, Refusal, RefusalKind, namespace};
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::desire::{self, Choices, Installed, Keeping};
+use crate::plan::direct::{self, Possession};
 use crate::plan::script::{self, Script};
 use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
 use crate::ruleset::{ChainId, Family, Observation, Observed};
@@ -103,6 +104,8 @@ struct Pass<'a> {
     last: Option<Plan>,
     observed: Observed,
     desired: Desired,
+    /// What is ours in built-in chains now, and after the plan.
+    prospect: BTreeMap<ChainId, Possession>,
 }
 
 impl<K: Kernel> Reconciler<K> {
@@ -155,7 +158,8 @@ impl<K: Kernel> Reconciler<K> {
         let nothing = Computed::default();
         let mut pass = self.begin(&nothing)?;
         for (object, rules) in &computed.compiled.objects {
-            let known = || RecordedObject { rules: rules.clone(), source: None };
+            // Not its rules straight in built-in chains: those are ours only where the record says so.
+            let known = || RecordedObject { rules: ObjectRules { direct: BTreeMap::new(), ..rules.clone() }, source: None };
             pass.record.objects.entry(object.clone()).or_insert_with(known);
         }
         self.finish(pass).await
@@ -224,6 +228,7 @@ impl<K: Kernel> Reconciler<K> {
             last: None,
             observed: Observed::default(),
             desired: Desired::default(),
+            prospect: BTreeMap::new(),
         })
     }
 
@@ -232,9 +237,10 @@ impl<K: Kernel> Reconciler<K> {
         pass.observed = self.kernel.observe(&Family::ALL).await;
         let plan = self.replan(pass, false)?;
         let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
-        if removes_base && namespace::libvirt_daemon().is_some() {
-            return self.replan(pass, true);
-        }
+        let plan = if removes_base && namespace::libvirt_daemon().is_some() { self.replan(pass, true)? } else { plan };
+        pass.prospect = direct::prospect(&pass.desired, &pass.observed);
+        // What was not known for certain after a failed commit, or a crash, has just been seen.
+        pass.record.direct = possessions(&pass.prospect, Possession::abandoned);
         Ok(plan)
     }
 
@@ -279,6 +285,7 @@ impl<K: Kernel> Reconciler<K> {
             pass.report.count(phase);
         }
         crash_if_asked();
+        pass.record.direct = possessions(&pass.prospect, Possession::committed);
         Ok(Round::Committed(plan))
     }
 
@@ -306,7 +313,8 @@ impl<K: Kernel> Reconciler<K> {
             .into_iter()
             .filter_map(|object| Some((object.clone(), recorded(object, pass.desired.objects.get(object)?, pass.computed, &pass.record))))
             .collect();
-        pass.record.intent = Some(Intent { made: new_base_chains(plan), objects });
+        pass.record.intend(Intent { made: new_base_chains(plan), objects });
+        pass.record.direct.clone_from(&pass.prospect);
         self.store.save(&pass.record)?;
         Ok(())
     }
@@ -323,7 +331,8 @@ impl<K: Kernel> Reconciler<K> {
             }
         }
         let made = pass.record.made().into_iter().filter(|chain| exists(&pass.observed, chain)).collect();
-        pass.record = Record { made, objects, intent: None };
+        let direct = std::mem::take(&mut pass.record.direct);
+        pass.record = Record { made, objects, direct, intent: None };
         self.store.save(&pass.record)?;
         Ok(())
     }
@@ -341,7 +350,7 @@ impl<K: Kernel> Reconciler<K> {
         let Some(object) = objects.into_iter().next() else { return Err(Failure::Tool { refusal, detail: line }) };
         let fresh = pass.computed.compiled.objects.get(&object);
         let refused_last_good = pass.kept.get(&object) == Some(&Keeping::LastGood)
-            || (fresh.is_some() && pass.record.last_good(&object).map(|known| &known.rules.chains) == fresh.map(|rules| &rules.chains));
+            || fresh.zip(pass.record.last_good(&object)).is_some_and(|(fresh, known)| fresh.says_the_same(&known.rules));
         if pass.kept.get(&object) == Some(&Keeping::Closed) {
             return Err(Failure::Tool { refusal, detail: line });
         }
@@ -407,14 +416,18 @@ fn hold_absent(pass: &mut Pass<'_>) {
 fn installed(record: &Record) -> Installed {
     let names: BTreeSet<&Object> = record.objects.keys().chain(record.intent.iter().flat_map(|intent| intent.objects.keys())).collect();
     let objects = names.into_iter().filter_map(|object| Some((object.clone(), record.last_good(object)?.rules.clone()))).collect();
-    Installed { objects, keys: record.keys(), made: record.made() }
+    Installed { objects, keys: record.keys(), direct: record.direct.clone(), made: record.made() }
 }
 
 /// Takes an object out of a pass: what lives of it is left as it is.
 fn set_aside(object: &Object, record: &Record, desired: &mut Desired) {
-    let fresh = desired.objects.remove(object).map(|rules| rules.keys).unwrap_or_default();
-    let known = record.last_good(object).map(|known| known.rules.keys.clone()).unwrap_or_default();
-    desired.frozen.extend(fresh.into_iter().chain(known));
+    let fresh = desired.objects.remove(object);
+    let intended = record.intent.iter().filter_map(|intent| intent.objects.get(object));
+    let known = record.objects.get(object).into_iter().chain(intended).map(|known| &known.rules);
+    for rules in fresh.iter().chain(known) {
+        desired.frozen.extend(rules.keys.iter().cloned());
+        desired.leave(rules);
+    }
     if let Object::Interface(device) = object {
         desired.frozen.insert(Key::Guest(device.clone()));
     }
@@ -422,13 +435,19 @@ fn set_aside(object: &Object, record: &Record, desired: &mut Desired) {
 
 fn recorded(object: &Object, rules: &ObjectRules, computed: &Computed, record: &Record) -> RecordedObject {
     let fresh = computed.compiled.objects.get(object) == Some(rules);
-    let place = || rules.chains.values().chain(rules.shared.values()).flatten().find_map(|placed| placed.place);
+    let place = || rules.blocks().flat_map(|(_, placed)| placed).find_map(|placed| placed.place);
     let source = if fresh {
         place().map(|span| computed.sources.position(span).to_string())
     } else {
         record.last_good(object).and_then(|known| known.source.clone())
     };
     RecordedObject { rules: rules.clone(), source }
+}
+
+/// One side of a prospect.
+fn possessions(prospect: &BTreeMap<ChainId, Possession>, side: fn(Possession) -> Possession) -> BTreeMap<ChainId, Possession> {
+    let sides = prospect.iter().map(|(id, possession)| (id.clone(), side(possession.clone())));
+    sides.filter(|(_, possession)| !possession.ours.is_empty()).collect()
 }
 
 fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {

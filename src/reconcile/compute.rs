@@ -1,6 +1,6 @@
 //! Texts to rules: the pure half of a pass, in one call.
 
-use crate::compile::{self, Compiled};
+use crate::compile::{self, Compiled, Layout};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::load::Loaded;
 use crate::model::filter::Filter;
@@ -40,13 +40,15 @@ pub struct Counts {
     pub interfaces: usize,
 }
 
-/// How the files are to be read.
+/// How the files are to be read and spelled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Whose rules: the XML's or libvirt's.
     pub quirks: Quirks,
     /// Whether warnings are errors.
     pub strict: bool,
+    /// How the rules of networks are spelled.
+    pub layout: Layout,
 }
 
 /// Parses, resolves and compiles.
@@ -66,7 +68,7 @@ pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
     };
     let stock = stock(&mut sources, reading.quirks);
     let resolved = resolve::resolve(&documents, &stock, links, reading.quirks);
-    let compiled = compile::compile(&resolved, reading.quirks);
+    let compiled = compile::compile(&resolved, reading.quirks, reading.layout);
     let broken = documents.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
     let mut diagnostics: Vec<Diagnostic> = documents.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
     diagnostics.extend(resolved.diagnostics.iter().chain(&compiled.diagnostics).cloned());
