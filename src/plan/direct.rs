@@ -2,7 +2,7 @@
 //!
 //! The classic layout has no chain and no key that says whose a rule is (networks.md 4.3), so the record counts: it knows how many copies of each rule we put into a
 //! chain, and what lives beyond that is somebody else's, equal or not. Equal copies cannot be told apart by their text, only by where they stand: ours are those
-//! that follow each other as the record remembers, else the first ones.
+//! that follow each other as the record remembers (the foremost, if several do), else the first ones.
 //!
 //! Without a record every live rule is foreign, and ours come in beside equal ones. To adopt those instead would save a few rules after a crash of the file system and
 //! give us the right to delete what an administrator wrote, so it is not done; a remark says how many there are.
@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Desired;
-use super::edit::{Slot, Wanted, match_up};
+use super::edit::{Slot, Standing, Wanted, match_up};
 use super::ownership;
 use crate::model::Object;
 use crate::ruleset::rule::Rule;
@@ -58,20 +58,38 @@ pub fn ours(live: &[LiveRule], possession: Option<&Possession>) -> Vec<bool> {
     let mut found = vec![false; live.len()];
     let Some(possession) = possession else { return found };
     let mut quota = quota(live, possession);
+    quota.retain(|_, copies| *copies > 0);
     let wanted = possession.pending.as_ref().map_or(&[][..], |pending| &pending.wanted);
+    if let Some(whole) = [&possession.ours, wanted].into_iter().find_map(|rules| (count(rules) == quota).then(|| window(live, rules))?) {
+        whole.into_iter().for_each(|index| found[index] = true);
+        return found;
+    }
+    // Somebody moved or deleted some.
     for sequence in [wanted, &possession.ours] {
         let candidates: Vec<(usize, &LiveRule)> = live.iter().enumerate().filter(|(index, _)| !found[*index]).collect();
         let sequence: Vec<Wanted<'_>> = sequence.iter().map(Wanted::common).collect();
-        for slot in match_up(&candidates, &sequence) {
-            if let Slot::Live(index, _) = slot {
-                found[index] = known_rule(&live[index]).is_some_and(|rule| take(&mut quota, rule));
-            }
+        for index in match_up(&candidates, &sequence).iter().filter_map(Slot::live) {
+            found[index] = known_rule(&live[index]).is_some_and(|rule| take(&mut quota, rule));
         }
     }
     for (found, rule) in found.iter_mut().zip(live) {
         *found = *found || known_rule(rule).is_some_and(|rule| take(&mut quota, rule));
     }
     found
+}
+
+/// Where the rules of a sequence stand one after the other, as far forward and then as close together as they do; `None` when they do not.
+fn window(live: &[LiveRule], sequence: &[Rule]) -> Option<Vec<usize>> {
+    let mut end = 0;
+    for rule in sequence {
+        end += live[end..].iter().position(|live| live.is(rule))? + 1;
+    }
+    let mut whole = Vec::with_capacity(sequence.len());
+    for rule in sequence.iter().rev() {
+        end = live[..end].iter().rposition(|live| live.is(rule))?;
+        whole.push(end);
+    }
+    Some(whole)
 }
 
 /// How many live copies of each rule are ours.

@@ -75,6 +75,8 @@ fn copies_beyond_the_count_are_foreign() {
 fn of_equal_copies_ours_is_the_one_in_our_sequence() {
     assert_eq!(told("bxabc", &settled("abc")), "BXabc");
     assert_eq!(told("abcxb", &settled("abc")), "abcXB");
+    assert_eq!(told("axabc", &settled("abc")), "AXabc");
+    assert_eq!(told("abcabc", &settled("abc")), "abcABC");
     assert_eq!(told("cba", &settled("abc")), "cba");
 }
 
