@@ -143,8 +143,9 @@ impl<K: Kernel> Reconciler<K> {
     pub async fn pass(&mut self, computed: &Computed) -> Result<Report, Failure> {
         let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
         self.forgive(computed);
-        let pass = self.begin(computed)?;
-        Ok(self.finish(pass).await?.0)
+        let mut pass = self.begin(computed)?;
+        self.finish(&mut pass).await?;
+        Ok(pass.report)
     }
 
     /// Removes everything that the record or `computed` names; says which base chains that we made are still in use by others.
@@ -162,17 +163,19 @@ impl<K: Kernel> Reconciler<K> {
             let known = || RecordedObject { rules: ObjectRules { direct: BTreeMap::new(), ..rules.clone() }, source: None };
             pass.record.objects.entry(object.clone()).or_insert_with(known);
         }
-        self.finish(pass).await
+        self.finish(&mut pass).await?;
+        pass.report.remarks.extend(direct::look_alikes(&computed.compiled.objects, &pass.observed));
+        Ok((pass.report, pass.record.made))
     }
 
-    /// Runs rounds until nothing is left to do; the report, and the base chains of ours that stay.
-    async fn finish(&mut self, mut pass: Pass<'_>) -> Result<(Report, BTreeSet<ChainId>), Failure> {
+    /// Runs rounds until nothing is left to do.
+    async fn finish(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
         let started = Instant::now();
         let mut busy = 0;
         let mut committed = 0;
         let mut suspects: Vec<Suspects> = Vec::new();
         loop {
-            match self.round(&mut pass).await? {
+            match self.round(pass).await? {
                 Round::InSync if suspects.is_empty() => break,
                 Round::GivenUp => break,
                 Round::Committed(plan) if suspects.is_empty() => {
@@ -186,7 +189,7 @@ impl<K: Kernel> Reconciler<K> {
                 Round::InSync | Round::Committed(_) => pass.aside = isolate::clear(&mut suspects),
                 Round::Refused(found) => match isolate::narrow(&mut suspects, found) {
                     isolate::Verdict::Guilty(found) => {
-                        self.refuse(&pass, found)?;
+                        self.refuse(pass, found)?;
                         pass.aside = isolate::aside(&suspects);
                     }
                     isolate::Verdict::Unclear => pass.aside = isolate::aside(&suspects),
@@ -200,10 +203,10 @@ impl<K: Kernel> Reconciler<K> {
                 }
             }
         }
-        self.remember(&mut pass)?;
-        self.settle_report(&mut pass);
+        self.remember(pass)?;
+        self.settle_report(pass);
         pass.report.took = started.elapsed();
-        Ok((pass.report, pass.record.made))
+        Ok(())
     }
 
     fn begin<'a>(&self, computed: &'a Computed) -> Result<Pass<'a>, Failure> {

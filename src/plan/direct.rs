@@ -9,9 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::Desired;
 use super::edit::{Slot, Standing, Wanted, match_up};
 use super::ownership;
+use super::{Desired, Remark};
+use crate::compile::ObjectRules;
 use crate::model::Object;
 use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainId, LiveRule, Observation, Observed, chain_name};
@@ -241,6 +242,27 @@ fn append<'a>(runs: &mut Vec<Run<'a>>, waiting: &mut Vec<Slot<'a>>) {
 pub fn equal_but_foreign(live: &[LiveRule], found: &[bool], wanted: &[Wanted<'_>]) -> usize {
     let known: HashSet<&Rule> = wanted.iter().map(|wanted| wanted.rule).chain(picked(live, found)).collect();
     live.iter().zip(found).filter(|(rule, found)| !**found && known_rule(rule).is_some_and(|rule| known.contains(rule))).count()
+}
+
+/// Tells of rules that equal ours and are foreign.
+pub fn remark(id: &ChainId, equal: usize) -> Remark {
+    let ChainId { family, table, chain } = id;
+    let message =
+        format!("rules in {family} {table} chain `{chain}` that equal ours but are not in the record are foreign and left alone: {equal}");
+    Remark { code: "equal-foreign-rule", message }
+}
+
+/// What is said when none of these objects' rules are ours any more: which of the live ones look as if they were.
+pub fn look_alikes(objects: &BTreeMap<Object, ObjectRules>, observed: &Observed) -> BTreeSet<Remark> {
+    let mut rules: BTreeMap<&ChainId, HashSet<&Rule>> = BTreeMap::new();
+    for (id, placed) in objects.values().flat_map(|rules| &rules.direct) {
+        rules.entry(id).or_default().extend(placed.iter().map(|placed| &placed.rule));
+    }
+    let counts = rules.into_iter().map(|(id, rules)| {
+        let live = live_rules(observed, id).unwrap_or_default();
+        (id, live.iter().filter_map(known_rule).filter(|rule| rules.contains(rule)).count())
+    });
+    counts.filter(|(_, equal)| *equal > 0).map(|(id, equal)| remark(id, equal)).collect()
 }
 
 fn picked<'l>(live: &'l [LiveRule], found: &[bool]) -> impl Iterator<Item = &'l Rule> {

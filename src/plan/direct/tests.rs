@@ -48,7 +48,9 @@ fn mended(chain: &str, possession: &Possession, blocks: &[&str]) -> (String, usi
     let target = weave(&live, &found, &wanted, |_| false, hooks(&live, &guests));
     let edits = edits(&ChainName::new("FORWARD"), &live, target, Deletion::ByRule, |_| None);
     let mut after = live.clone();
-    edits.iter().for_each(|edit| follow(&mut after, edit));
+    for edit in &edits {
+        follow(&mut after, edit);
+    }
     let letters = after.iter().filter_map(known_rule).map(|rule| match rule {
         Rule::Ip(IpRule { target: IpTarget::Jump(chain), .. }) if chain.as_str() == "libvirt-in" => ">".to_owned(),
         Rule::Ip(IpRule { target: IpTarget::Jump(chain), .. }) => chain.to_string(),

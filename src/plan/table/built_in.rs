@@ -45,11 +45,7 @@ impl Work<'_, '_> {
         let found = direct::ours(live, block.possession);
         let equal = direct::equal_but_foreign(live, &found, block.wanted);
         if equal > 0 {
-            let (family, table) = (self.family, self.table);
-            let message = format!(
-                "rules in {family} {table} chain `{name}` that equal ours but are not known to be are foreign and left alone: {equal}"
-            );
-            self.remark("equal-foreign-rule", message);
+            self.remarks.insert(direct::remark(&id, equal));
         }
         let target = match desired.hooks {
             HookPlacement::Present => block.among(live, &found, edit::hooks(live, hooks)),
