@@ -3,7 +3,9 @@
 # is empty, and then the daemon putting everything back after each tool was flushed by hand.
 # Exits non-zero as soon as anything is not as said. Needs root; installs missing Debian packages (only those).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+self=$(readlink -f "$0")
+cd "$(dirname "$self")/.."
+export LC_ALL=C
 
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then bold=$'\e[1m' dim=$'\e[2m' good=$'\e[32m' bad=$'\e[31m' off=$'\e[0m'; else bold='' dim='' good='' bad='' off=''; fi
 say() { printf '\n%s== %s%s\n' "$bold" "$*" "$off"; }
@@ -37,7 +39,7 @@ if [[ ${1:-} != --inside ]]; then
     cargo build --locked --release
     program=target/release/bridgeward
   fi
-  exec unshare --net --mount -- env BRIDGEWARD="$(readlink -f "$program")" "$0" --inside
+  exec unshare --net --mount -- env BRIDGEWARD="$(readlink -f "$program")" "$self" --inside
 fi
 
 # --- inside: a host of our own ---

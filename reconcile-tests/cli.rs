@@ -191,6 +191,26 @@ fn purge_leaves_an_empty_host_empty() {
 }
 
 #[test]
+fn applies_at_the_same_time_wait_for_each_other() {
+    let world = with_state();
+    let program = env!("CARGO_BIN_EXE_bridgeward");
+    let state = world.state().display().to_string();
+    let answers = world
+        .sh(&format!("for number in 1 2 3 4 5 6; do ( {program} apply --state {state} >/dev/null; echo \"exit code $?\" ) & done; wait"));
+    assert_eq!(answers, "exit code 0\n".repeat(6));
+    world.assert_in_sync();
+}
+
+#[test]
+fn what_is_no_file_is_a_fault_and_is_never_waited_for() {
+    let world = with_state();
+    world.sh("mkfifo state/pipe.xml; ln -s . state/loop; ln -s nowhere.xml state/dangling.xml; mkdir state/directory.xml");
+    let answer = world.bridgeward(&["check"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    assert!(answer.stderr.contains("pipe.xml:1:1") && !answer.stderr.contains("loop"), "{answer}");
+}
+
+#[test]
 fn help_and_version_go_to_stdout_and_nonsense_is_refused() {
     let world = World::new();
     for argument in ["--help", "--version"] {

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::rules;
-use crate::world::{Answer, World};
+use crate::world::{Answer, Tools, World};
 
 /// One `#[test]` per case, and the list of all cases for [`no_case_is_forgotten`].
 macro_rules! cases {
@@ -36,8 +36,12 @@ enum Outcome {
 }
 
 fn check(folder: &str) {
+    check_with(folder, Tools::NfTables);
+}
+
+fn check_with(folder: &str, tools: Tools) {
     let case = root().join(folder);
-    let world = World::new();
+    let world = World::with_tools(tools);
     prepare(&world, &case.join("state"));
     let state = case.join("state").display().to_string();
     let apply = world.bridgeward(&["apply", "--quirks", "libvirt", "--state", &state]);
@@ -57,6 +61,16 @@ fn check(folder: &str) {
         }
         Outcome::Either => assert!(matches!(apply.code, Some(0..=2)), "{folder} ended the program:\n{apply}"),
     }
+}
+
+#[test]
+fn legacy_tools_hold_the_same_rules_for_a_network_with_guests() {
+    check_with("combined/nat-network-two-guests", Tools::Legacy);
+}
+
+#[test]
+fn legacy_tools_hold_the_same_rules_for_the_example_state() {
+    check_with("combined/example-state", Tools::Legacy);
 }
 
 #[test]
@@ -119,7 +133,7 @@ fn outcome(case: &Path) -> Outcome {
 
 /// `--> FILE:LINE:COLUMN`
 fn names_a_place(answer: &Answer) -> bool {
-    answer.stderr.lines().filter_map(|line| line.trim_start().strip_prefix("--> ")).any(|place| {
+    answer.stdout.lines().chain(answer.stderr.lines()).filter_map(|line| line.trim_start().strip_prefix("--> ")).any(|place| {
         let numbers: Vec<&str> = place.rsplitn(3, ':').take(2).collect();
         numbers.len() == 2 && numbers.iter().all(|number| number.parse::<u32>().is_ok())
     })

@@ -112,6 +112,23 @@ fn untouched_rules_of_ours_keep_their_counters() {
     assert_eq!(counted(&world).as_deref(), Some(before.as_str()), "its neighbour was repaired");
 }
 
+#[test]
+fn a_chain_of_ours_that_foreign_rules_enter_goes_when_they_are_gone() {
+    let world = World::new();
+    world.write("web.xml", FILTER);
+    world.write("vnet0.xml", &guest(0, "web"));
+    world.apply();
+    world.sh("iptables -A INPUT -s 192.0.2.9 -m comment --comment acme -j FO-vnet0");
+    world.delete("vnet0.xml");
+    world.apply();
+    let save = world.save("iptables");
+    assert!(save.contains("acme -j FO-vnet0"), "the foreign rule went:\n{save}");
+    assert!(!save.contains("-A FO-vnet0") && !save.contains("FI-vnet0"), "the guest's rules stay:\n{save}");
+    world.sh("iptables -D INPUT -s 192.0.2.9 -m comment --comment acme -j FO-vnet0");
+    world.apply();
+    assert!(!world.save("iptables").contains("vnet0"), "an empty chain is left:\n{}", world.save("iptables"));
+}
+
 /// Chains in every table, entered from built-in chains: 300 rules.
 fn add_own_chains(world: &World) {
     for (tool, set, net) in [("iptables", "acme-set", "192.0.2.0/24"), ("ip6tables", "acme-set6", "2001:db8:99::/64")] {

@@ -113,3 +113,15 @@ fn without_its_record_the_program_adopts_what_it_knows_and_deletes_nothing() {
     world.apply();
     assert!(!world.save_all().contains("vnet1"), "vnet1 was adopted and then deleted:\n{}", world.save_all());
 }
+
+#[test]
+fn a_corrupt_record_is_set_aside_and_nothing_is_deleted_for_it() {
+    let world = applied();
+    let before = world.save_all();
+    world.sh("for record in $(find /run/bridgeward -name record.json); do echo '{' >$record; done");
+    world.delete("vnet0.xml");
+    let answer = world.bridgeward(&["apply"]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+    assert!(answer.stderr.contains("corrupt"), "{answer}");
+    assert_eq!(world.save_all(), before, "{answer}");
+}

@@ -1,7 +1,9 @@
-//! Plans by example: every folder of `cases` shows what the kernel holds, what is desired, what the plan does about it, and what the kernel holds then.
+//! Plans by example: every folder of `cases` shows what the kernel holds, what is desired, what the plan does about it, and
+//! what the kernel holds then.
 //!
-//! `observed.TOOL.save` is what `TOOL-save` printed (an absent file: nothing); `desired` names objects, with their keys, and their rules; `plan` and `after.TOOL.save`
-//! are compared, and written anew with `UPDATE_CASES=1`. The plan is carried out by the kernel in memory, and a second one must find nothing to do.
+//! `observed.TOOL.save` is what `TOOL-save` printed (an absent file: nothing); `desired` names objects, with their keys, and
+//! their rules; `plan` and `after.TOOL.save` are compared, and written anew with `UPDATE_CASES=1`. The plan is carried out by
+//! the kernel in memory, and a second one must find nothing to do.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -34,6 +36,7 @@ cases! {
     a_guest_changed_in_two_families_is_gated
     a_held_guest_without_record_is_left_alone
     a_missing_hook_goes_before_its_successor
+    a_policy_that_drops_is_undone
     a_recorded_guest_goes_with_its_chains
     a_rule_that_names_nobody_goes
     base_chains_of_ours_go_when_empty

@@ -135,7 +135,6 @@ fn attributes<'text>(schema: &'text roxmltree::Document, pattern: roxmltree::Nod
 }
 
 /// A name in the namespace of RELAX NG.
-
 fn in_rng(name: &str) -> (&str, &str) {
     ("http://relaxng.org/ns/structure/1.0", name)
 }

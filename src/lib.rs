@@ -31,6 +31,7 @@ pub mod store;
 
 pub mod reconcile;
 
+pub mod monitor;
 pub mod watch;
 
 pub mod daemon;

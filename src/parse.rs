@@ -1,6 +1,6 @@
 //! Text to model: one XML file in, the documents it defines and every fault in it out.
 //!
-//! [`xml`] makes a strict tree with spans; [`network`], [`filter`] and [`interface`] read it into the model, each visiting
+//! [`xml`] makes a strict tree with spans; `network`, `filter` and `interface` read it into the model, each visiting
 //! every element and attribute once. Nothing here looks at another file.
 
 mod filter;

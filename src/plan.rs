@@ -1,7 +1,8 @@
 //! Observed and desired rules in, a plan out: every choice is made here, `commit` makes none.
 //!
-//! [`ownership`] and [`direct`] say which observed rules are ours, [`edit`] finds the smallest change of each chain and [`table`] of each table, [`order`] arranges the changes so
-//! that no prefix of them opens what both ends keep closed, [`script`] spells them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
+//! [`ownership`] and [`direct`] say which observed rules are ours, [`edit`] finds the smallest change of each chain and [`table`]
+//! of each table, [`order`] arranges the changes so that no prefix of them opens what both ends keep closed, [`script`] spells
+//! them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
 
 pub mod desire;
 pub mod direct;
@@ -166,7 +167,8 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Result<Plan, PlanError> {
     let mut families = BTreeMap::new();
     let mut remarks = BTreeSet::new();
     for family in Family::ALL {
-        // A family that only base chains are wanted in is done without: a network's chains come in both families, whatever addresses it has (networks.md 3.1).
+        // A family that only base chains are wanted in is done without: a network's chains come in both families, whatever
+        // addresses it has (networks.md 3.1).
         let first = || wishes.first_in(family);
         match observed.families.get(&family) {
             Some(Observation::Read(tables)) => drop(families.insert(family, tables)),
@@ -264,5 +266,52 @@ pub fn apply(plan: &Plan, observed: &mut Observed) {
         if let Observation::Read(tables) = tables {
             edit::apply(tables.entry(table).or_insert_with(TableRules::default), edit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::PlacedRule;
+    use crate::ruleset::save;
+
+    fn network() -> Desired {
+        let LiveRule::Known(rule) = save::parse_rule(Family::Ipv4, "-i virbr0 -j ACCEPT") else { unreachable!("the rule is plain") };
+        let id = ChainId { family: Family::Ipv4, table: Table::Filter, chain: ChainName::new("LIBVIRT_INP") };
+        let shared = BTreeMap::from([(id, vec![PlacedRule { rule, place: None }])]);
+        let rules = ObjectRules { shared, ..ObjectRules::default() };
+        Desired { objects: BTreeMap::from([(Object::Network("net".into()), rules)]), ..Desired::default() }
+    }
+
+    fn observed(ipv4: Observation, ipv6: Observation) -> Observed {
+        Observed { families: BTreeMap::from([(Family::Ipv4, ipv4), (Family::Ipv6, ipv6)]) }
+    }
+
+    fn empty() -> Observation {
+        Observation::Read(BTreeMap::new())
+    }
+
+    #[test]
+    fn a_family_with_wishes_has_to_be_readable() {
+        let unreadable = plan(&network(), &observed(Observation::Unreadable("tainted".into()), empty()));
+        assert_eq!(unreadable, Err(PlanError::Unreadable { family: Family::Ipv4, reason: "tainted".into() }));
+        let missing = plan(&network(), &observed(Observation::Missing("no tool".into()), empty()));
+        let object = Object::Network("net".into());
+        assert_eq!(missing, Err(PlanError::Missing { object, family: Family::Ipv4, reason: "no tool".into() }));
+        assert!(matches!(plan(&network(), &Observed::default()), Err(PlanError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_family_with_base_chains_alone_is_done_without() {
+        let made = plan(&network(), &observed(empty(), Observation::Missing("no tool".into()))).expect("a plan");
+        assert!(made.edits().all(|(family, _, _)| family == Family::Ipv4) && !made.is_empty());
+        let made = plan(&network(), &observed(empty(), Observation::Unreadable("tainted".into()))).expect("a plan");
+        assert_eq!(made.remarks.iter().map(|remark| remark.code).collect::<Vec<_>>(), ["family-unreadable"]);
+    }
+
+    #[test]
+    fn a_madenames_the_objects_that_it_touches() {
+        let made = plan(&network(), &observed(empty(), empty())).expect("a plan");
+        assert_eq!(made.objects_touched(), BTreeSet::from([&Object::Network("net".into())]));
     }
 }

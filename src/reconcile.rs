@@ -6,7 +6,10 @@
 
 pub mod compute;
 pub mod isolate;
+mod memory;
+pub mod park;
 pub mod report;
+mod setback;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -16,26 +19,32 @@ use futures_util::future::join_all;
 use crate::backend::{Kernel, Refusal, RefusalKind, namespace};
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
-use crate::plan::desire::{self, Choices, Installed, Keeping};
+use crate::plan::desire::{self, Choices, Keeping};
 use crate::plan::direct::{self, Possession};
 use crate::plan::script::{self, Script};
 use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
-use crate::ruleset::{ChainId, Family, Observation, Observed};
+use crate::ruleset::{ChainId, Family, Observed};
 use crate::source::Position;
-use crate::store::{Intent, Record, RecordedObject, Store, StoreFailure, Stored};
+use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored};
 use compute::Computed;
 use isolate::Suspects;
+use park::Parking;
 use report::{Held, Report, Stuck};
+use setback::{Commit, Setback};
 
 /// How long a pass waits for another bridgeward to finish writing.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
+/// So many refusals in one pass that each fell together with somebody else's writing are too many.
+const MOST_CHANCES: u32 = 32;
+/// A rule that is gone right after so many commits of it does not stay.
+const SAME_COMMITS: u32 = 3;
 /// After so many commits in one pass that were each followed by another difference, the pass ends: the daemon comes back later.
 const MOST_COMMITS: usize = 8;
 /// How often a busy tool is asked again, and how long the first pause is; each further one is twice as long.
 const BUSY_TRIES: u32 = 6;
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// A refused object is tried again after this time even if nothing of it changed: what it lacked may be there now.
-const REFUSAL_EXPIRES: Duration = Duration::from_secs(60);
+const REFUSAL_EXPIRES: Duration = Duration::from_mins(1);
 
 /// Brings the kernel to what the files say, and remembers what it installed.
 #[derive(Debug)]
@@ -46,8 +55,10 @@ pub struct Reconciler<K> {
     hooks: HookPlacement,
     /// Objects that a tool would not take, by what was refused.
     refused: BTreeMap<Object, Refusing>,
-    /// Objects whose rules do not stay as written; left alone until their rules change.
-    stuck: BTreeMap<Object, (ObjectRules, Stuck)>,
+    /// Objects whose rules do not stay as written; each left alone for a while, until its rules change.
+    stuck: BTreeMap<Object, Setback>,
+    /// Guests that a libvirtd is writing.
+    parking: Parking,
 }
 
 /// What is known about an object that a tool would not take.
@@ -87,6 +98,8 @@ enum Round {
     Committed(Plan),
     /// A tool refused one of these objects' rules.
     Refused(Suspects),
+    /// A tool refused something; the next round looks whether somebody else's writing is the reason.
+    Doubted,
     /// A tool was busy.
     Busy(Refusal),
     /// What is left to do does not stay done.
@@ -101,7 +114,13 @@ struct Pass<'a> {
     aside: BTreeSet<Object>,
     kept: BTreeMap<Object, Keeping>,
     report: Report,
-    last: Option<Plan>,
+    last: Option<Commit>,
+    /// Who was refused last, and what the plan was made from.
+    doubted: Option<(Suspects, Observed)>,
+    /// How often that came to nothing.
+    chances: u32,
+    /// How often in a row the same rules had to be written.
+    same: u32,
     observed: Observed,
     desired: Desired,
     /// What is ours in built-in chains now, and after the plan.
@@ -111,13 +130,18 @@ struct Pass<'a> {
 impl<K: Kernel> Reconciler<K> {
     /// A reconciler with no memory of refusals.
     pub fn new(kernel: K, store: Store, scope: Scope, hooks: HookPlacement) -> Self {
-        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new() }
+        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new(), parking: Parking::default() }
     }
 
     /// Changes what is ours and where hooks stand, from the next pass on.
     pub fn choose(&mut self, scope: Scope, hooks: HookPlacement) {
         self.scope = scope;
         self.hooks = hooks;
+    }
+
+    /// The generation of the kernel's rules now, where the kernel has one; see [`Kernel::generation`].
+    pub fn generation(&self) -> Option<u32> {
+        self.kernel.generation()
     }
 
     /// The record's directory.
@@ -174,17 +198,17 @@ impl<K: Kernel> Reconciler<K> {
         let mut busy = 0;
         let mut committed = 0;
         let mut suspects: Vec<Suspects> = Vec::new();
-        loop {
+        let verified = loop {
             match self.round(pass).await? {
-                Round::InSync if suspects.is_empty() => break,
-                Round::GivenUp => break,
+                Round::InSync if suspects.is_empty() => break true,
+                Round::GivenUp => break false,
                 Round::Committed(plan) if suspects.is_empty() => {
                     committed += 1;
                     if committed == MOST_COMMITS {
                         pass.report.warnings.push(format!("the rules were changed by somebody else during each of {committed} commits"));
-                        break;
+                        break false;
                     }
-                    pass.last = Some(plan);
+                    pass.last = Some(Commit::new(plan, &pass.observed));
                 }
                 Round::InSync | Round::Committed(_) => pass.aside = isolate::clear(&mut suspects),
                 Round::Refused(found) => match isolate::narrow(&mut suspects, found) {
@@ -194,6 +218,7 @@ impl<K: Kernel> Reconciler<K> {
                     }
                     isolate::Verdict::Unclear => pass.aside = isolate::aside(&suspects),
                 },
+                Round::Doubted => {}
                 Round::Busy(refusal) => {
                     busy += 1;
                     if busy == BUSY_TRIES {
@@ -202,8 +227,14 @@ impl<K: Kernel> Reconciler<K> {
                     tokio::time::sleep(BUSY_PAUSE * 2_u32.pow(busy - 1)).await;
                 }
             }
+        };
+        if !verified {
+            pass.report.generation = None;
         }
-        self.remember(pass)?;
+        if verified {
+            // Otherwise the record keeps claiming both what was there and what was meant to be.
+            self.remember(pass)?;
+        }
         self.settle_report(pass);
         pass.report.took = started.elapsed();
         Ok(())
@@ -229,6 +260,9 @@ impl<K: Kernel> Reconciler<K> {
             kept: BTreeMap::new(),
             report,
             last: None,
+            doubted: None,
+            chances: 0,
+            same: 1,
             observed: Observed::default(),
             desired: Desired::default(),
             prospect: BTreeMap::new(),
@@ -236,26 +270,31 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     /// Observes and plans; `pass` knows afterwards what was desired and observed.
-    async fn plan(&self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
+    async fn plan(&mut self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
+        // Asked before looking: whoever writes in between moves it, and that is noticed.
+        pass.report.generation = self.kernel.generation();
         pass.observed = self.kernel.observe(&Family::ALL).await;
+        pass.report.parked = self.parking.look(&pass.observed, Instant::now());
         let plan = self.replan(pass, false)?;
         let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
         let plan = if removes_base && namespace::libvirt_daemon().is_some() { self.replan(pass, true)? } else { plan };
         pass.prospect = direct::prospect(&pass.desired, &pass.observed);
         // What was not known for certain after a failed commit, or a crash, has just been seen.
-        pass.record.direct = possessions(&pass.prospect, Possession::abandoned);
+        pass.record.direct = memory::possessions(&pass.prospect, Possession::abandoned);
         Ok(plan)
     }
 
     fn replan(&self, pass: &mut Pass<'_>, libvirtd: bool) -> Result<Plan, Failure> {
-        let installed = installed(&pass.record);
+        let installed = memory::installed(&pass.record);
         let refused = self.refused.iter().map(|(object, refusing)| (object.clone(), refusing.level)).collect();
         let choices = Choices { scope: self.scope, hooks: self.hooks, libvirtd };
         let computed = pass.computed;
         let (mut desired, kept) = desire::desire(&computed.resolved, &computed.compiled, &refused, &installed, &pass.observed, choices);
-        for object in self.stuck.keys().chain(&pass.aside) {
+        let resting = self.stuck.iter().filter(|(_, setback)| setback.rests()).map(|(object, _)| object);
+        for object in resting.chain(&pass.aside) {
             set_aside(object, &pass.record, &mut desired);
         }
+        desired.frozen.extend(pass.report.parked.iter().cloned());
         pass.kept = kept;
         let plan = plan::plan(&desired, &pass.observed)?;
         pass.desired = desired;
@@ -265,12 +304,22 @@ impl<K: Kernel> Reconciler<K> {
 
     async fn round(&mut self, pass: &mut Pass<'_>) -> Result<Round, Failure> {
         let mut plan = self.plan(pass).await?;
+        if let Some((suspects, before)) = pass.doubted.take() {
+            if before == pass.observed {
+                return Ok(Round::Refused(suspects));
+            }
+            // Somebody else wrote in between, or a part of the commit went in: the refusal proves nothing.
+            pass.chances += 1;
+            if pass.chances == MOST_CHANCES {
+                return Err(Failure::Tool { refusal: suspects.refusal, detail: suspects.line });
+            }
+        }
         if plan.is_empty() {
             return Ok(Round::InSync);
         }
-        if let Some(last) = &pass.last
-            && let Some(culprits) = repeated(last, &plan)
-        {
+        let again = pass.last.as_ref().and_then(|last| last.repeated(&plan, &pass.observed));
+        pass.same = if again.is_some() { pass.same + 1 } else { 1 };
+        if let Some(culprits) = again.filter(|_| pass.same == SAME_COMMITS) {
             pass.last = None;
             if !self.give_up(culprits, pass) {
                 return Ok(Round::GivenUp);
@@ -282,13 +331,18 @@ impl<K: Kernel> Reconciler<K> {
         }
         self.intend(pass, &plan)?;
         for phase in &plan.phases {
-            if let Some(outcome) = self.commit(phase).await? {
-                return Ok(outcome);
+            match self.commit(phase).await? {
+                Some(Round::Refused(suspects)) => {
+                    pass.doubted = Some((suspects, std::mem::take(&mut pass.observed)));
+                    return Ok(Round::Doubted);
+                }
+                Some(outcome) => return Ok(outcome),
+                None => {}
             }
             pass.report.count(phase);
         }
         crash_if_asked();
-        pass.record.direct = possessions(&pass.prospect, Possession::committed);
+        pass.record.direct = memory::possessions(&pass.prospect, Possession::committed);
         Ok(Round::Committed(plan))
     }
 
@@ -303,7 +357,7 @@ impl<K: Kernel> Reconciler<K> {
             match refusal.kind {
                 RefusalKind::Busy => found = found.or(Some(Round::Busy(refusal))),
                 RefusalKind::Environment => return Err(Failure::Tool { refusal, detail: String::new() }),
-                RefusalKind::Input(line) => found = Some(Round::Refused(suspects(phase, *family, script, line, refusal)?)),
+                RefusalKind::Input(line) => found = Some(Round::Refused(isolate::suspects(phase, *family, script, line, refusal)?)),
             }
         }
         Ok(found)
@@ -311,31 +365,18 @@ impl<K: Kernel> Reconciler<K> {
 
     /// Writes down what is about to be installed, before it is.
     fn intend(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<(), Failure> {
-        let touched: BTreeSet<&Object> = plan.edits().filter_map(|(_, _, edit)| edit.object.as_ref()).collect();
-        let objects = touched
-            .into_iter()
-            .filter_map(|object| Some((object.clone(), recorded(object, pass.desired.objects.get(object)?, pass.computed, &pass.record))))
-            .collect();
-        pass.record.intend(Intent { made: new_base_chains(plan), objects });
+        let intent = memory::intent(plan, &pass.desired, pass.computed, &pass.record);
+        pass.record.intend(intent);
         pass.record.direct.clone_from(&pass.prospect);
         self.store.save(&pass.record)?;
         Ok(())
     }
 
     /// Writes down what is installed, after it was seen to be.
-    fn remember(&self, pass: &mut Pass<'_>) -> Result<(), Failure> {
-        let mut objects: BTreeMap<Object, RecordedObject> = BTreeMap::new();
-        for (object, rules) in &pass.desired.objects {
-            objects.insert(object.clone(), recorded(object, rules, pass.computed, &pass.record));
-        }
-        for object in self.stuck.keys() {
-            if let Some(known) = pass.record.last_good(object) {
-                objects.insert(object.clone(), known.clone());
-            }
-        }
-        let made = pass.record.made().into_iter().filter(|chain| exists(&pass.observed, chain)).collect();
-        let direct = std::mem::take(&mut pass.record.direct);
-        pass.record = Record { made, objects, direct, intent: None };
+    fn remember(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
+        // Whoever was tried again and is in place has got over it.
+        self.stuck.retain(|_, setback| setback.rests());
+        pass.record = memory::verified(&pass.record, &pass.desired, &pass.observed, pass.computed, self.stuck.keys());
         self.store.save(&pass.record)?;
         Ok(())
     }
@@ -344,7 +385,7 @@ impl<K: Kernel> Reconciler<K> {
     fn forgive(&mut self, computed: &Computed) {
         let fresh = &computed.compiled.objects;
         self.refused.retain(|object, refusing| fresh.get(object) == refusing.rules.as_ref() && refusing.since.elapsed() < REFUSAL_EXPIRES);
-        self.stuck.retain(|object, (rules, _)| fresh.get(object) == Some(rules));
+        self.stuck.retain(|object, setback| fresh.get(object) == Some(&setback.rules));
     }
 
     /// Sets aside for good an object that a tool will not take.
@@ -373,10 +414,11 @@ impl<K: Kernel> Reconciler<K> {
     fn give_up(&mut self, culprits: BTreeMap<Option<Object>, Stuck>, pass: &mut Pass<'_>) -> bool {
         let mut all_belong = true;
         for (object, stuck) in culprits {
-            tracing::error!(rule = %stuck.rule, chain = %stuck.chain, "a rule does not stay as written; it is left alone");
+            tracing::error!(rule = %stuck.rule, chain = %stuck.chain, "a rule does not stay as written; it is left alone for a while");
             if let Some(object) = object {
                 let rules = pass.computed.compiled.objects.get(&object).cloned().unwrap_or_default();
-                self.stuck.insert(object, (rules, stuck));
+                let setback = Setback::new(rules, stuck, self.stuck.get(&object));
+                self.stuck.insert(object, setback);
             } else {
                 all_belong = false;
                 pass.report.stuck.push(stuck);
@@ -392,7 +434,7 @@ impl<K: Kernel> Reconciler<K> {
             let keeping = pass.kept.get(&refusing.held.object).copied().unwrap_or(refusing.held.keeping);
             pass.report.hold(Held { keeping, ..refusing.held.clone() });
         }
-        pass.report.stuck.extend(self.stuck.values().map(|(_, stuck)| stuck.clone()));
+        pass.report.stuck.extend(self.stuck.values().map(|setback| setback.stuck.clone()));
         pass.report.objects = pass.computed.compiled.objects.len();
     }
 }
@@ -415,13 +457,6 @@ fn hold_absent(pass: &mut Pass<'_>) {
     }
 }
 
-/// Everything that the record claims, as a value.
-fn installed(record: &Record) -> Installed {
-    let names: BTreeSet<&Object> = record.objects.keys().chain(record.intent.iter().flat_map(|intent| intent.objects.keys())).collect();
-    let objects = names.into_iter().filter_map(|object| Some((object.clone(), record.last_good(object)?.rules.clone()))).collect();
-    Installed { objects, keys: record.keys(), direct: record.direct.clone(), made: record.made() }
-}
-
 /// Takes an object out of a pass: what lives of it is left as it is.
 fn set_aside(object: &Object, record: &Record, desired: &mut Desired) {
     let fresh = desired.objects.remove(object);
@@ -434,72 +469,6 @@ fn set_aside(object: &Object, record: &Record, desired: &mut Desired) {
     if let Object::Interface(device) = object {
         desired.frozen.insert(Key::Guest(device.clone()));
     }
-}
-
-fn recorded(object: &Object, rules: &ObjectRules, computed: &Computed, record: &Record) -> RecordedObject {
-    let fresh = computed.compiled.objects.get(object) == Some(rules);
-    let place = || rules.blocks().flat_map(|(_, placed)| placed).find_map(|placed| placed.place);
-    let source = if fresh {
-        place().map(|span| computed.sources.position(span).to_string())
-    } else {
-        record.last_good(object).and_then(|known| known.source.clone())
-    };
-    RecordedObject { rules: rules.clone(), source }
-}
-
-/// One side of a prospect.
-fn possessions(prospect: &BTreeMap<ChainId, Possession>, side: fn(Possession) -> Possession) -> BTreeMap<ChainId, Possession> {
-    let sides = prospect.iter().map(|(id, possession)| (id.clone(), side(possession.clone())));
-    sides.filter(|(_, possession)| !possession.ours.is_empty()).collect()
-}
-
-fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {
-    plan.edits()
-        .filter(|(_, _, edit)| edit.object.is_none())
-        .filter_map(|(family, table, edit)| match &edit.change {
-            Change::NewChain(chain) => Some(ChainId { family, table, chain: chain.clone() }),
-            _ => None,
-        })
-        .collect()
-}
-
-/// The edits of `now` that the plan before, committed since, had already made.
-fn repeated(before: &Plan, now: &Plan) -> Option<BTreeMap<Option<Object>, Stuck>> {
-    let made: Vec<_> = before.edits().map(|(family, table, edit)| (family, table, &edit.change)).collect();
-    let again: BTreeMap<Option<Object>, Stuck> = now
-        .edits()
-        .filter(|(_, _, edit)| matches!(edit.change, Change::Insert { .. } | Change::NewChain(_)))
-        .filter(|(family, table, edit)| made.contains(&(*family, *table, &edit.change)))
-        .map(|(family, table, edit)| (edit.object.clone(), report::stuck(family, table, edit)))
-        .collect();
-    (!again.is_empty()).then_some(again)
-}
-
-fn exists(observed: &Observed, id: &ChainId) -> bool {
-    match observed.families.get(&id.family) {
-        Some(Observation::Read(tables)) => tables.get(&id.table).is_some_and(|table| table.chains.contains_key(&id.chain)),
-        // What cannot be read may still be there.
-        _ => true,
-    }
-}
-
-/// Who may be to blame for a refusal: the object of the line that the tool named, else everyone in the restore.
-fn suspects(phase: &Phase, family: Family, script: &Script, line: Option<usize>, refusal: Refusal) -> Result<Suspects, Failure> {
-    let tables = &phase.families[&family];
-    let origin = line.and_then(|line| *script.origins.get(line.checked_sub(1)?)?);
-    let words = line.and_then(|line| script.text.lines().nth(line.checked_sub(1)?)).unwrap_or_default();
-    let detail = if words.is_empty() { String::new() } else { format!(" (input line {}: `{words}`)", line.unwrap_or_default()) };
-    if let Some((table, edit)) = origin {
-        let edit = &tables[table].edits[edit];
-        if let Some(object) = &edit.object {
-            return Ok(Suspects { objects: vec![object.clone()], refusal, line: detail, place: edit.place });
-        }
-    }
-    let everyone: BTreeSet<Object> = tables.iter().flat_map(|table| &table.edits).filter_map(|edit| edit.object.clone()).collect();
-    if everyone.is_empty() {
-        return Err(Failure::Tool { refusal, detail });
-    }
-    Ok(Suspects { objects: everyone.into_iter().collect(), refusal, line: detail, place: None })
 }
 
 /// A hook for the crash tests of debug builds: dies between a commit and its record.

@@ -101,7 +101,7 @@ pub enum Policy {
 }
 
 /// A rule in the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LiveRule {
     /// One that we understand whole.
     Known(Rule),

@@ -127,9 +127,8 @@ fn concerns(changed: &Path, paths: &[PathBuf]) -> bool {
 
 /// Files that editors keep beside the real one.
 fn scratch(path: &Path) -> bool {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name.starts_with('.') || name.ends_with('~') || name.ends_with(".swp"))
+    let swap = path.extension().is_some_and(|extension| extension == "swp");
+    swap || path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with('.') || name.ends_with('~'))
 }
 
 #[cfg(test)]

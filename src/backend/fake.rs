@@ -1,8 +1,9 @@
 //! A kernel in memory, for tests: it reads restore text as the tools do, and refuses what they refuse.
 //!
-//! It knows nothing of plans: text goes in, save text comes out, and a rule is looked up by what [`save::parse_rule`] makes of it. A table is
-//! committed whole or not at all; a jump to a chain that is not there, a second chain of one name, the deletion of a rule that is not there or of a
-//! chain that is in use are refused with the line. Every rule has a counter that lives as long as the rule does. It can be told to fail.
+//! It knows nothing of plans: text goes in, save text comes out, and a rule is looked up by what [`save::parse_rule`] makes of
+//! it. A table is committed whole or not at all; a jump to a chain that is not there, a second chain of one name, the deletion
+//! of a rule that is not there or of a chain that is in use are refused with the line. Every rule has a counter that lives as
+//! long as the rule does. It can be told to fail.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -253,4 +254,68 @@ fn counted(family: Family, text: &str, chains: &BTreeSet<ChainName>) -> Result<C
     let rule = save::parse_rule(family, text);
     let dangles = matches!(rule, LiveRule::Known(_)) && !destinations(&rule).iter().all(|chain| chains.contains(chain));
     if dangles { Err("no such target chain") } else { Ok(Counted { text: text.to_owned(), rule, packets: 0 }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fed(text: &str) -> Fake {
+        let fake = Fake::default();
+        fake.feed(Family::Ipv4, &format!("*filter\n{text}COMMIT\n")).expect("well-formed");
+        fake
+    }
+
+    fn words(fake: &Fake, lines: &str) -> Result<(), RefusalKind> {
+        fake.feed(Family::Ipv4, &format!("*filter\n{lines}COMMIT\n")).map_err(|refusal| refusal.kind)
+    }
+
+    #[test]
+    fn it_refuses_what_the_tools_refuse_with_the_line() {
+        let chains = "-N A\n-N B\n-A A -j B\n-A B -s 10.0.0.1/32 -j DROP\n";
+        for bad in ["-N A", "-A C -j DROP", "-A A -j C", "-X B", "-D A 2", "-D A -j DROP", "-I A 3 -j DROP", "-Z A"] {
+            let fake = fed(chains);
+            let before = fake.save(Family::Ipv4);
+            assert_eq!(words(&fake, &format!("-A A -j DROP\n-D A 2\n{bad}\n")), Err(RefusalKind::Input(Some(4))), "{bad}");
+            assert_eq!(fake.save(Family::Ipv4), before, "{bad}");
+        }
+    }
+
+    #[test]
+    fn tables_before_the_refused_one_stay_in() {
+        let fake = Fake::default();
+        let text = "*nat\n-N A\nCOMMIT\n*filter\n-X A\nCOMMIT\n";
+        assert_eq!(fake.feed(Family::Ipv4, text).expect_err("no such chain").kind, RefusalKind::Input(Some(5)));
+        assert!(fake.save(Family::Ipv4).contains(":A - [0:0]"));
+    }
+
+    #[test]
+    fn counters_live_as_long_as_their_rules() {
+        let fake = fed("-A INPUT -j DROP\n-A INPUT -j ACCEPT\n");
+        fake.traffic();
+        words(&fake, "-D INPUT -j DROP\n-I INPUT 1 -j DROP\n").expect("well-formed");
+        let counters = [("-j DROP".to_owned(), 0), ("-j ACCEPT".to_owned(), 1)];
+        assert_eq!(fake.counters(Family::Ipv4, Table::Filter, "INPUT"), counters);
+    }
+
+    #[test]
+    fn declaring_a_chain_again_empties_it() {
+        let fake = fed("-N A\n-A A -j DROP\n");
+        words(&fake, ":A - [0:0]\n").expect("well-formed");
+        assert!(fake.counters(Family::Ipv4, Table::Filter, "A").is_empty());
+    }
+
+    #[tokio::test]
+    async fn it_fails_and_lets_others_in_when_told_to() {
+        let fake = fed("-N A\n");
+        let script = Script { text: "*filter\n-A A -j DROP\nCOMMIT\n".into(), origins: Vec::new() };
+        fake.refuse_next(RefusalKind::Busy);
+        assert_eq!(fake.commit(Family::Ipv4, &script).await.map_err(|refusal| refusal.kind), Err(RefusalKind::Busy));
+        fake.intrude_next(Family::Ipv4, "*filter\n-X A\nCOMMIT\n");
+        assert_eq!(fake.commit(Family::Ipv4, &script).await.map_err(|refusal| refusal.kind), Err(RefusalKind::Input(Some(2))));
+        assert_eq!(fake.commits().len(), 2);
+        fake.answer(Family::Ipv4, Some(Observation::Unreadable("tainted".into())));
+        let seen = fake.observe(&[Family::Ipv4]).await;
+        assert_eq!(seen.families.get(&Family::Ipv4), Some(&Observation::Unreadable("tainted".into())));
+    }
 }

@@ -1,9 +1,14 @@
 //! `apply`: one pass, here or by the running daemon.
 
+use std::time::Duration;
+
 use super::Exit;
 use super::options::{Apply, Diff, Format};
 use super::settings::{Settings, block_on};
 use crate::daemon::control::{self, Question};
+
+/// How soon a guest is looked at again that a libvirtd was writing.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
     if options.dry_run {
@@ -16,7 +21,14 @@ pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
     block_on(async {
         let computed = settings.compute(&settings.config.state).await?;
         settings.show(&computed);
-        let report = settings.reconciler().await?.pass(&computed).await?;
+        let mut reconciler = settings.reconciler().await?;
+        let mut report = reconciler.pass(&computed).await?;
+        while !report.parked.is_empty() {
+            // A libvirtd is writing these guests: it is given the time that it gets, which the reconciler bounds.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let next = reconciler.pass(&computed).await?;
+            report = report.then(next);
+        }
         report.warnings.iter().for_each(|warning| settings.output.message(&format!("warning: {warning}")));
         report.remarks.iter().for_each(|remark| settings.output.message(&format!("note: {}", remark.message)));
         settings.output.data(&report.text())?;

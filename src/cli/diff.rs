@@ -48,6 +48,7 @@ fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyho
         let Some(family) = family_of(&path, &text) else {
             bail!("cannot tell which tool wrote {}: name it iptables.save, ip6tables.save or ebtables.save", path.display());
         };
+        let text = if family == Family::Bridge { with_ends(&text) } else { text };
         let tables = save::parse(family, &text).with_context(|| format!("{} is not what {family} prints", path.display()))?;
         if observed.families.insert(family, Observation::Read(tables)).is_some() {
             bail!("{} is a second file of {family}", path.display());
@@ -65,6 +66,24 @@ fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyho
     let mut report = Report { remarks: plan.remarks.iter().cloned().collect(), ..Report::default() };
     report.hold_faults(computed, &kept);
     Ok((plan, observed, report))
+}
+
+/// `ebtables-save` ends a table with a comment only; a file from which comments were taken out gets its ends back.
+fn with_ends(text: &str) -> String {
+    let ended = |line: &str| line == "COMMIT" || line.starts_with("# Completed") || line.starts_with("Bridge table:");
+    if text.lines().any(ended) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for line in text.lines() {
+        if line.starts_with('*') && out.contains('*') {
+            out.push_str("COMMIT\n");
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    out.push_str(if out.contains('*') { "COMMIT\n" } else { "" });
+    out
 }
 
 /// The files given, and those in directories given.
@@ -100,6 +119,14 @@ fn family_of(path: &Path, text: &str) -> Option<Family> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_saved_file_without_comments_is_read_all_the_same() {
+        let two = "*nat\n:PREROUTING ACCEPT\n*filter\n:INPUT ACCEPT\n";
+        assert_eq!(with_ends(two), "*nat\n:PREROUTING ACCEPT\nCOMMIT\n*filter\n:INPUT ACCEPT\nCOMMIT\n");
+        assert_eq!(with_ends("*nat\n# Completed\n"), "*nat\n# Completed\n");
+        assert_eq!(with_ends(""), "");
+    }
 
     #[test]
     fn the_header_beats_the_name_and_the_name_the_form() {

@@ -25,10 +25,15 @@ pub fn render(settings: &Settings, options: &Render) -> anyhow::Result<Exit> {
     let text = match options.format {
         RenderFormat::Restore => {
             let explained = options.explain.then_some(&computed.sources);
-            families.iter().map(|family| format!("# {family}-restore --noflush\n{}", show::render(&desired, *family, explained))).collect()
+            families.iter().fold(String::new(), |text, family| text + &heading(*family) + &show::render(&desired, *family, explained))
         }
         RenderFormat::Json => json::desired(&desired, families, &computed.sources),
     };
     settings.output.data(&text)?;
     Ok(if computed.has_errors() { Exit::Attention } else { Exit::Done })
+}
+
+/// Says which tool reads what follows; a comment to all of them.
+fn heading(family: Family) -> String {
+    format!("# {family}-restore --noflush\n")
 }

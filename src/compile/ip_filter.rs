@@ -30,16 +30,17 @@ fn compile_family(draft: &mut Draft, layer: Layer, family: Family, sorted: &[&Po
     for &rule in sorted.iter().filter(|rule| rule.protocol.layer() == layer) {
         judged = true;
         remark(draft, rule);
-        for &direction in directions(rule, draft.quirks) {
-            let instances = Instances { rule, direction, quirks: draft.quirks };
-            let place = |made| PlacedRule::ip(family, made, Some(rule.place));
-            match instances.make(Side::FromGuest).and_then(|from| Ok((from, instances.make(Side::ToGuest)?))) {
-                Ok((from, to)) => {
-                    from_guest.extend(from.map(place));
-                    to_guest.extend(to.map(place));
-                }
-                Err(fault) => draft.refuse(fault),
+        if vanishes(rule, draft.quirks) {
+            continue;
+        }
+        let instances = Instances { rule, quirks: draft.quirks };
+        let place = |made| PlacedRule::ip(family, made, Some(rule.place));
+        match instances.make(Side::FromGuest).and_then(|from| Ok((from, instances.make(Side::ToGuest)?))) {
+            Ok((from, to)) => {
+                from_guest.extend(from.map(place));
+                to_guest.extend(to.map(place));
             }
+            Err(fault) => draft.refuse(fault),
         }
     }
     if judged {
@@ -76,26 +77,17 @@ fn to_device(device: &DeviceName, target: IpTarget) -> IpRule {
     IpRule { matches, ..IpRule::new(target) }
 }
 
-/// The directions that a rule is compiled for, one after the other.
+/// Whether libvirt makes nothing of this rule: an ICMP type has no instance that is reversed, and none at all in an `inout` rule (row 5).
 ///
-/// A rule with an ICMP type has no instance that is reversed, so libvirt makes none at all of an `inout` one (row 5). `fixed` makes of it
-/// the rule for `out` and the rule for `in`.
-fn directions(rule: &PolicyRule, quirks: Quirks) -> &'static [Direction] {
-    match rule.direction {
-        Direction::In => &[Direction::In],
-        Direction::Out => &[Direction::Out],
-        Direction::InOut if icmp_type(rule).is_none() => &[Direction::InOut],
-        Direction::InOut => match quirks {
-            Quirks::Fixed => &[Direction::Out, Direction::In],
-            Quirks::Libvirt => &[],
-        },
-    }
+/// `fixed` makes what `inout` means without a type, narrowed to the type on both sides. (Two rules, `out` and `in`, would be another meaning: they
+/// match connection states, and no ICMP error is ever NEW or ESTABLISHED.)
+fn vanishes(rule: &PolicyRule, quirks: Quirks) -> bool {
+    rule.direction == Direction::InOut && icmp_type(rule).is_some() && quirks == Quirks::Libvirt
 }
 
-/// The instances of one rule in one direction.
+/// The instances of one rule.
 struct Instances<'a> {
     rule: &'a PolicyRule,
-    direction: Direction,
     quirks: Quirks,
 }
 
@@ -115,7 +107,7 @@ impl Instances<'_> {
 
     /// FI and HI face as written for `out` rules only, FO reversed for them only.
     fn facing(&self, side: Side) -> Facing {
-        match (side, self.direction) {
+        match (side, self.rule.direction) {
             (Side::FromGuest, Direction::Out) | (Side::ToGuest, Direction::In | Direction::InOut) => Facing::AsWritten,
             (Side::FromGuest, Direction::In | Direction::InOut) | (Side::ToGuest, Direction::Out) => Facing::Reversed,
         }
@@ -138,16 +130,16 @@ impl Instances<'_> {
             Side::FromGuest => Direction::In,
             Side::ToGuest => Direction::Out,
         };
-        self.explicit_states().is_some() && self.direction == other
+        self.explicit_states().is_some() && self.rule.direction == other
     }
 
-    /// Limits and ICMP types are never reversed (rows 5 and 22). A source Ethernet address cannot be, so where the rule says nothing else
+    /// Limits are never reversed, ICMP types only in `inout` rules (rows 5 and 22). A source Ethernet address cannot be, so where the rule says nothing else
     /// there is nothing to reverse; states, sets and comments do not count.
     fn stands_as_written_only(&self, reversed: &IpRule) -> bool {
         let counts = |made: &IpMatch| !matches!(made, IpMatch::Set(_) | IpMatch::ConnectionLimit(_) | IpMatch::Comment(_));
         let says_something = reversed.source.is_some() || reversed.destination.is_some() || reversed.matches.iter().any(counts);
         connection_limit(self.rule).is_some()
-            || icmp_type(self.rule).is_some()
+            || icmp_type(self.rule).is_some() && self.rule.direction != Direction::InOut
             || self.rule.condition(Name::SrcMacAddr).is_some() && !says_something
     }
 
@@ -187,7 +179,7 @@ impl Instances<'_> {
 
     /// Which part of a conversation a side carries; `None` for both parts.
     fn opens(&self, side: Side) -> Option<Opens> {
-        match (self.direction, side) {
+        match (self.rule.direction, side) {
             (Direction::InOut, _) => None,
             (Direction::Out, Side::FromGuest) | (Direction::In, Side::ToGuest) => Some(Opens::Conversation),
             (Direction::Out, Side::ToGuest) | (Direction::In, Side::FromGuest) => Some(Opens::Nothing),

@@ -162,29 +162,25 @@ impl Question {
 impl Answer {
     /// What a pass came to.
     pub fn new(unreadable: Option<String>, computed: &Computed, outcome: Result<Report, Failure>) -> Self {
-        let mut messages: String = computed
+        let messages: String = computed
             .diagnostics
             .iter()
             .filter(|diagnostic| diagnostic.severity <= Severity::Warning)
             .map(|diagnostic| diagnostic::render(diagnostic, &computed.sources, Style::Plain) + "\n")
             .collect();
-        if let Some(reason) = unreadable {
-            return Self { v: VERSION, exit: 2, data: String::new(), messages: format!("error: {reason}\n") };
-        }
-        match outcome {
-            Ok(report) => {
+        let trouble = |reason: String| Self { v: VERSION, exit: 2, data: String::new(), messages: format!("{messages}error: {reason}\n") };
+        match (unreadable, outcome) {
+            (Some(reason), _) => trouble(reason),
+            (None, Err(failure)) => trouble(failure.to_string()),
+            (None, Ok(report)) => {
                 let exit = u8::from(!report.is_clean() || computed.has_errors());
                 Self { v: VERSION, exit, data: report.text(), messages }
-            }
-            Err(failure) => {
-                messages.push_str(&format!("error: {failure}\n"));
-                Self { v: VERSION, exit: 2, data: String::new(), messages }
             }
         }
     }
 
     /// No pass was made.
-    pub fn refused(reason: String) -> Self {
+    pub fn refused(reason: &str) -> Self {
         Self { v: VERSION, exit: 2, data: String::new(), messages: format!("error: {reason}\n") }
     }
 }

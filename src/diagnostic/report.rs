@@ -50,6 +50,7 @@ pub fn short(diagnostic: &Diagnostic, sources: &Sources) -> String {
     format!("{}: {word}[{}]: {}", one_line(&place), diagnostic.code, one_line(&diagnostic.message))
 }
 
+/// annotate-snippets' word and colour for a severity.
 fn level(severity: Severity) -> Level<'static> {
     match severity {
         Severity::Error => Level::ERROR,
@@ -106,6 +107,7 @@ fn windows<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Window<'
 }
 
 impl<'a> Window<'a> {
+    /// The line on which a label begins; a label over several lines is cut to it.
     fn around(label: &'a Label, kind: AnnotationKind, sources: &'a Sources) -> Self {
         let file = sources.file(label.span.file);
         let bytes = file.clamp(label.span);
@@ -117,12 +119,14 @@ impl<'a> Window<'a> {
         Self { file: label.span.file, path: &file.path, text: &file.text, lines: line..line + 1, columns, marks, bytes: line_bytes }
     }
 
+    /// Whether both fit into one excerpt without being cut or folded beyond use.
     fn is_near(&self, other: &Self) -> bool {
         self.file == other.file
             && join(&self.lines, &other.lines).len() <= MAX_LINES as usize
             && join(&self.columns, &other.columns).len() <= MAX_COLUMNS
     }
 
+    /// Widens this window to hold the other one too.
     fn absorb(&mut self, other: Self) {
         self.lines = join(&self.lines, &other.lines);
         self.columns = join(&self.columns, &other.columns);
@@ -130,6 +134,7 @@ impl<'a> Window<'a> {
         self.marks.extend(other.marks);
     }
 
+    /// The lines and labels for the renderer, which counts bytes from the first line shown.
     fn snippet(&self) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
         let base = self.bytes.start;
         let marks = self.marks.iter().map(|mark| {

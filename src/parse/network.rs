@@ -48,10 +48,12 @@ pub(super) fn recover_network(root: &Element<'_>, parsed: &mut Parsed) {
     parsed.broken.push(Broken { what, span: root.span });
 }
 
+/// Which of libvirt's two documents about a network this is; the dispatcher lets no other root in.
 fn document_of(root: &Element<'_>) -> Document {
     if root.name == "networkstatus" { Document::Status } else { Document::Definition }
 }
 
+/// `<networkstatus>`: what runs is its `<network>`. The bandwidth classes beside it (`class_id`, `floor`) are no rules.
 fn read_status(root: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<Network> {
     let mut visit = Visit::new(root);
     visit.ignore(&[], &["class_id", "floor", "flags", "taint"]);
@@ -65,6 +67,9 @@ fn read_status(root: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Diagnos
     read_network(network, Document::Status, quirks, diagnostics)
 }
 
+/// Reads everything, whatever is wrong on the way, so that all faults of the file come in one go.
+///
+/// The caller drops the value when an error was among them; `None` only where there is nothing to put into it.
 fn read_network(element: &Element<'_>, document: Document, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<Network> {
     let mut visit = Visit::new(element);
     visit.ignore(&["connections"], &["title", "description", "metadata", "bandwidth", "virtualport", "port"]);
@@ -81,11 +86,13 @@ fn read_network(element: &Element<'_>, document: Document, quirks: Quirks, diagn
         judge_presence_of_addresses(&elements, mode, element, quirks, diagnostics);
     }
     let addresses = address::read_addresses(&elements, quirks, diagnostics);
-    service::read_services(&mut visit, mode, &addresses, quirks, diagnostics);
+    let whole = (addresses.len() == elements.len()).then_some(&addresses[..]);
+    service::read_services(&mut visit, mode, whole, quirks, diagnostics);
     visit.finish(diagnostics);
     Some(Network { name: name?, uuid, document, bridge, forward: forward?.1, ipv6, addresses, span: element.span })
 }
 
+/// `<name>`: not trimmed, as libvirt does not trim it. It names files, which a `/` or a newline would break.
 fn read_name(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<String>> {
     let element = visit.child("name");
     let text = element.map(Element::text).filter(|text| !text.value.is_empty());
@@ -108,6 +115,7 @@ fn read_name(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option
     None
 }
 
+/// `<uuid>`: an empty one is an absent one.
 fn read_uuid(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<Uuid>> {
     let text = visit.child("uuid").map(Element::text).filter(|text| !text.value.is_empty())?;
     let uuid = parse_uuid(&text.value);

@@ -4,7 +4,7 @@
 //! whatever is too large or too deep among it. Nothing is fetched, no entity is defined, names and values keep their place.
 //! On a fault that ends the reading the tree holds what was read so far, so that names before the fault can be told.
 //!
-//! To read a tree into the model use [`Visit`](super::visit::Visit), which reports what nobody asked for.
+//! To read a tree into the model use `parse::visit::Visit`, which reports what nobody asked for.
 
 pub(crate) mod character;
 mod read;

@@ -54,7 +54,8 @@ impl<'a> Slot<'a> {
 pub enum Deletion {
     /// By number: chains that are ours whole.
     ByPosition,
-    /// By rule, which takes the first equal one: chains that others write, too, where a number may name another rule by the time it is used.
+    /// By rule, which takes the first equal one: chains that others write, too, where a number may name another rule by the
+    /// time it is used.
     ByRule,
 }
 
@@ -70,7 +71,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The edits that make `target` of `live`: deletions first to last, then insertions first to last. `owner` names the object that a deleted rule belonged to.
+/// The edits that make `target` of `live`: deletions first to last, then insertions first to last. `owner` names the object
+/// that a deleted rule belonged to.
 pub fn edits<'a>(
     chain: &ChainName,
     live: &'a [LiveRule],
@@ -114,8 +116,9 @@ pub fn edits<'a>(
 
 /// Arranges that among equal rules those that go come before those that stay, because deleting by rule takes the first.
 ///
-/// Where nothing that stays stands between two copies, the later one stays in place of the earlier; otherwise the earlier one is deleted, too, and put back. That is done
-/// even to a foreign rule that equals one of ours, for the foreign rules have to read the same afterwards.
+/// Where nothing that stays stands between two copies, the later one stays in place of the earlier; otherwise the earlier one
+/// is deleted, too, and put back. That is done even to a foreign rule that equals one of ours, for the foreign rules have to
+/// read the same afterwards.
 fn make_deletions_first<'a>(live: &'a [LiveRule], target: &mut [Slot<'a>], stays: &mut [bool]) {
     let mut end = live.len();
     for slot in target.iter_mut().rev() {
@@ -221,7 +224,8 @@ pub fn match_up<'a>(live: &[(usize, &LiveRule)], wanted: &[Wanted<'a>]) -> Vec<S
     slots
 }
 
-/// Numbers rules so that equal rules have equal numbers and a rule that we cannot parse equals nothing; comparing numbers is what a diff does most.
+/// Numbers rules so that equal rules have equal numbers and a rule that we cannot parse equals nothing; comparing numbers is
+/// what a diff does most.
 fn numbered<'r>(live: impl Iterator<Item = &'r LiveRule>, wanted: impl Iterator<Item = &'r Rule>) -> (Vec<usize>, Vec<usize>) {
     let mut numbers: HashMap<&Rule, usize> = HashMap::new();
     let mut next = 0;
@@ -298,8 +302,9 @@ pub enum Fate {
     Left,
 }
 
-/// The target of a built-in chain of iptables with hooks that have to be there once, anywhere. A missing one goes directly before its present successor, else
-/// after its predecessor, else to the head. `hooks` are all that can stand in this chain, in our order.
+/// The target of a built-in chain of iptables with hooks that have to be there once, anywhere. A missing one goes directly
+/// before its present successor, else after its predecessor, else to the head. `hooks` are all that can stand in this chain, in
+/// our order.
 pub fn hooks<'a>(live: &[LiveRule], hooks: &'a [Hook]) -> Vec<Slot<'a>> {
     let mut target: Vec<Slot<'a>> = Vec::with_capacity(live.len() + hooks.len());
     let mut kept: HashMap<&Rule, usize> = HashMap::new();
@@ -327,7 +332,8 @@ pub fn hooks<'a>(live: &[LiveRule], hooks: &'a [Hook]) -> Vec<Slot<'a>> {
     target
 }
 
-/// The target of a chain whose first rules have to be `wanted`, in this order and nowhere else; the other rules, which `rest` gives, follow.
+/// The target of a chain whose first rules have to be `wanted`, in this order and nowhere else; the other rules, which `rest`
+/// gives, follow.
 pub fn head<'a>(live: &[LiveRule], wanted: &[Wanted<'a>], rest: Vec<Slot<'a>>) -> Vec<Slot<'a>> {
     // Before the first rule of the rest there are only such as are wanted here, or by nobody.
     let end = rest.iter().find_map(Slot::live).unwrap_or(live.len());
@@ -343,8 +349,8 @@ fn stands(slot: &Slot<'_>, live: &[LiveRule], rule: &Rule) -> bool {
     }
 }
 
-/// The policy that chains of ebtables are made with, and libvirt's have: at their end the frame is accepted, whatever `ebtables -L` of 1.8.9 says
-/// (it prints RETURN for every user chain; `ebtables-save` and the kernel know better).
+/// The policy that chains of ebtables are made with, and libvirt's have: at their end the frame is accepted, whatever `ebtables
+/// -L` of 1.8.9 says (it prints RETURN for every user chain; `ebtables-save` and the kernel know better).
 pub const BRIDGE_POLICY: Policy = Policy::Accept;
 
 #[cfg(test)]
@@ -376,7 +382,9 @@ mod tests {
 
     fn outcome(chain: &[LiveRule], edits: &[Edit]) -> String {
         let mut chain = chain.to_vec();
-        edits.iter().for_each(|edit| follow(&mut chain, edit));
+        for edit in edits {
+            follow(&mut chain, edit);
+        }
         spelled(&chain)
     }
 

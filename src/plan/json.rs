@@ -1,6 +1,7 @@
 //! A plan for machines: one JSON document whose shape only grows, until `v` says otherwise.
 //!
-//! `v` is the version of the shape, now 1. Lists are in the order in which things happen; every key is always there, `null` where there is nothing to say.
+//! `v` is the version of the shape, now 1. Lists are in the order in which things happen; every key is always there, `null`
+//! where there is nothing to say.
 
 use serde::Serialize;
 
@@ -145,7 +146,8 @@ struct RuleDto<'a> {
     place: Option<PlaceDto>,
 }
 
-/// The rules of every object in these families as indented JSON with a newline at its end; hooks and base chains, which belong to nobody, are left out.
+/// The rules of every object in these families as indented JSON with a newline at its end; hooks and base chains, which belong
+/// to nobody, are left out.
 pub fn desired(desired: &Desired, families: &[Family], sources: &Sources) -> String {
     let mut rules = Vec::new();
     for (object, wanted) in &desired.objects {

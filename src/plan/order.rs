@@ -1,18 +1,20 @@
 //! Which edits are committed first: one transaction per table, so what is in between is a state that packets meet.
 //!
-//! The rule: no prefix of a plan lets a packet pass that both the old and the new state drop. A packet passes when ebtables and the one of iptables and ip6tables
-//! that looks at it both let it pass, and a table changes in one piece, so only the order of ebtables against the two others matters:
+//! The rule: no prefix of a plan lets a packet pass that both the old and the new state drop. A packet passes when ebtables and
+//! the one of iptables and ip6tables that looks at it both let it pass, and a table changes in one piece, so only the order of
+//! ebtables against the two others matters:
 //!
 //! * Ebtables new, iptables old: a packet that slips through was dropped by the old ebtables (old iptables lets it pass) and is dropped by
 //!   the new iptables. So ebtables loosens for it. If ebtables only tightens, going first is safe.
 //! * Iptables new, ebtables old: in the same way ebtables tightens for it. If ebtables only loosens, going last is safe.
 //!
-//! A packet between two guests meets the ebtables rules of both and possibly the iptables rules of either, or of a network; so it is not
-//! enough to compare the edits of one guest. But the ebtables rules of a guest are its own, so guests can be told apart there: those that tighten go
-//! first, those that loosen go last, and those that do both go first behind a *gate*, a jump to a chain that drops, for what they send and receive. The
-//! gate goes last. Then, before iptables changes, a packet that passes met only tightened guests (so the old ebtables let it pass, as the old
-//! iptables does) or loosening ones that are still old; after it, likewise with "new" for "old". A plan without filter rules of
-//! iptables or without ebtables has one phase.
+//! A packet between two guests meets the ebtables rules of both and possibly the iptables rules of either, or of a network; so
+//! it is not enough to compare the edits of one guest. But the ebtables rules of a guest are its own, so guests can be told
+//! apart there: those that tighten go first, those that loosen go last, and those that do both go first behind a *gate*, a jump
+//! to a chain that drops, for what they send and receive. The gate goes last. Then, before iptables changes, a packet that
+//! passes met only tightened guests (so the old ebtables let it pass, as the old iptables does) or loosening ones that are
+//! still old; after it, likewise with "new" for "old". A plan without filter rules of iptables or without ebtables has one
+//! phase.
 //!
 //! Whether an edit tightens is judged coarsely: a doubt costs a gate for some milliseconds, never a hole.
 
@@ -152,7 +154,8 @@ impl Work<'_> {
     }
 }
 
-/// A table of ours that others lead to or prepare for (address translation, checksums) is filled before packets are let through to it, and emptied after.
+/// A table of ours that others lead to or prepare for (address translation, checksums) is filled before packets are let through
+/// to it, and emptied after.
 fn stage(table: &TableEdits) -> u8 {
     let fills = table.edits.iter().any(|edit| matches!(edit.change, Change::Insert { .. }));
     match (table.table, fills) {
@@ -196,7 +199,8 @@ impl Effect {
     }
 }
 
-/// What an edit does to a guest that is judged before and after it. A verdict at once makes its rule one-sided; a jump or a return can do either.
+/// What an edit does to a guest that is judged before and after it. A verdict at once makes its rule one-sided; a jump or a
+/// return can do either.
 fn effect(edit: &Edit) -> Effect {
     let verdict = |rule: &Rule| match rule {
         Rule::Bridge(BridgeRule { target: BridgeTarget::Accept, .. }) => Effect::LOOSENS,

@@ -4,7 +4,8 @@
 //! shared chain is told by its *key* (design section 4), never by its looks: what names an unclaimed device, bridge or subnet is somebody
 //! else's, whatever it does.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Desired, Scope};
 use crate::addr::DeviceName;
@@ -12,12 +13,13 @@ use crate::compile::Key;
 use crate::model::Object;
 use crate::ruleset::chain_name::{self, GuestChain, Side, Stage, bridge_root};
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Invertible, IpMatch, IpRule, IpTarget, Rule};
-use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Observation, Observed, Table};
+use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Observation, Observed, Table, TableRules};
 
 /// The chain that closes a guest while its edits in two families are half in (see [`super::order`]); `-j DROP` alone.
 ///
-/// A chain of its own, and not a bare `-j DROP` per guest: after a kill between two commits, a plan must be able to tell our gate from an
-/// administrator's quarantine of the same device. The name is in libvirt's name space so that its rules are observed, and libvirt never makes it.
+/// A chain of its own, and not a bare `-j DROP` per guest: after a kill between two commits, a plan must be able to tell our
+/// gate from an administrator's quarantine of the same device. The name is in libvirt's name space so that its rules are
+/// observed, and libvirt never makes it.
 pub const GATE: &str = "libvirt-gate";
 
 /// What a chain is to us.
@@ -201,8 +203,8 @@ impl<'a> Claims<'a> {
         bridge_hook(chain, rule).map_or(Owner::Foreign, |device| self.guest(&device))
     }
 
-    /// What a chain is; `live` are the names of all chains of its table.
-    pub fn role(&self, family: Family, table: Table, chain: &ChainName, live: &HashSet<&ChainName>) -> Role {
+    /// What a chain is; `live` is its table.
+    pub fn role(&self, family: Family, table: Table, chain: &ChainName, live: &TableRules) -> Role {
         let name = chain.as_str();
         match (family, table) {
             (Family::Bridge, Table::Nat) if matches!(name, "PREROUTING" | "POSTROUTING") => return Role::BridgeHook,
@@ -221,11 +223,13 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Picks among the readings of a name. One is credible when we know the device or it has a root chain; one that is not ours wins, since deleting is final.
-    fn reading(&self, mut readings: Vec<(DeviceName, Stage)>, live: &HashSet<&ChainName>) -> Option<(DeviceName, Stage)> {
+    /// Picks among the readings of a name. One is credible when we know the device or it has a root chain; one that is not ours
+    /// wins, since deleting is final.
+    fn reading(&self, mut readings: Vec<(DeviceName, Stage)>, live: &TableRules) -> Option<(DeviceName, Stage)> {
         if readings.len() > 1 {
-            let rooted =
-                |device: &DeviceName| [Side::FromGuest, Side::ToGuest].iter().any(|side| live.contains(&bridge_root(*side, device)));
+            let rooted = |device: &DeviceName| {
+                [Side::FromGuest, Side::ToGuest].iter().any(|side| live.chains.contains_key(&bridge_root(*side, device)))
+            };
             readings.retain(|(device, _)| self.guest(device) != Owner::Foreign || rooted(device));
             readings.sort_by_key(|(device, _)| matches!(self.guest(device), Owner::Ours(_)));
         }
@@ -244,6 +248,24 @@ pub fn lives(observed: &Observed, device: &DeviceName) -> bool {
             readings(family, table, chain.as_str()).iter().any(|(owner, _)| owner == device) || names(family, table, chain, content, device)
         })
     })
+}
+
+/// The guests that chains under libvirt's temporary names belong to, each with a fingerprint of those chains: while it changes, a libvirtd is writing
+/// that guest.
+pub fn being_written(observed: &Observed) -> BTreeMap<DeviceName, u64> {
+    let mut chains: BTreeMap<DeviceName, DefaultHasher> = BTreeMap::new();
+    for (family, observation) in &observed.families {
+        let Observation::Read(tables) = observation else { continue };
+        for (table, rules) in tables {
+            for (name, content) in &rules.chains {
+                let temporary = readings(*family, *table, name.as_str()).into_iter().filter(|(_, stage)| *stage == Stage::Temporary);
+                for (device, _) in temporary {
+                    (family, table, name, &content.rules).hash(chains.entry(device).or_default());
+                }
+            }
+        }
+    }
+    chains.into_iter().map(|(device, hasher)| (device, hasher.finish())).collect()
 }
 
 /// Whether a shared chain holds a rule of this guest.
@@ -333,8 +355,9 @@ mod tests {
     }
 
     fn role(desired: &Desired, live: &[&str], name: &str) -> Role {
-        let (parked, live): (_, Vec<ChainName>) = (BTreeSet::new(), live.iter().map(|name| ChainName::new(name)).collect());
-        Claims::new(desired, &parked).role(Family::Bridge, Table::Nat, &ChainName::new(name), &live.iter().collect())
+        let chains = live.iter().map(|name| (ChainName::new(name), ChainRules::default())).collect();
+        let live = TableRules { chains, ..TableRules::default() };
+        Claims::new(desired, &BTreeSet::new()).role(Family::Bridge, Table::Nat, &ChainName::new(name), &live)
     }
 
     fn owner(desired: &Desired, key: &Key) -> Owner {

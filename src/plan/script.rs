@@ -1,8 +1,9 @@
 //! A plan's edits in the words of `*-restore`; the only way from a plan to a tool.
 //!
-//! What comes out is input for `*-restore --noflush`. Tried on 1.8.9, nf_tables and legacy: positions count the edits before them within the same transaction,
-//! an insertion one past the end appends, `-N` of a chain that exists and `-X` of one that holds or is referred to by anything refuse the whole table, and ebtables
-//! gives a chain made by `-N` the policy ACCEPT, which is what libvirt's have.
+//! What comes out is input for `*-restore --noflush`. Tried on 1.8.9, nf_tables and legacy: positions count the edits before
+//! them within the same transaction, an insertion one past the end appends, `-N` of a chain that exists and `-X` of one that
+//! holds or is referred to by anything refuse the whole table, and ebtables gives a chain made by `-N` the policy ACCEPT, which
+//! is what libvirt's have.
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,8 @@
 //! A plan for people: the change as a unified diff of rules, as numbers, and the whole desired rule set as restore input.
 //!
-//! A diff compares what is there with what will be there at the end, so a gate that comes and goes (see [`super::order`]) is not in it. A line looks as in `iptables -S
-//! CHAIN`; one that comes in ends with the XML place that it comes from. Nothing here is meant to be parsed: that is [`super::json`].
+//! A diff compares what is there with what will be there at the end, so a gate that comes and goes (see [`super::order`]) is
+//! not in it. A line looks as in `iptables -S CHAIN`; one that comes in ends with the XML place that it comes from. Nothing
+//! here is meant to be parsed: that is [`super::json`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -59,7 +60,9 @@ pub fn diff(plan: &Plan, observed: &Observed, sources: &Sources, style: Style) -
         if ops.iter().all(|op| op.tag() == DiffTag::Equal) {
             continue;
         }
-        let name = |side: &str, exists: bool| if exists { format!("{side}/{family}/{table}/{chain}") } else { "/dev/null".to_owned() };
+        let built_in = chain_name::is_builtin(family, table, chain.as_str());
+        let name =
+            |side: &str, exists: bool| if exists || built_in { format!("{side}/{family}/{table}/{chain}") } else { "/dev/null".to_owned() };
         out.line(Paint::Bold, &format!("--- {}", name("observed", picture.existed)));
         out.line(Paint::Bold, &format!("+++ {}", name("desired", picture.exists)));
         for hunk in group_diff_ops(ops, CONTEXT) {
@@ -88,13 +91,17 @@ pub fn stat(plan: &Plan) -> String {
     }
     let (added, removed) = chains.values().fold((0, 0), |sum, chain| (sum.0 + chain.0, sum.1 + chain.1));
     let tables: BTreeSet<(Family, Table)> = chains.keys().map(|(family, table, _)| (*family, *table)).collect();
-    let (chains, tables) = (chains.len(), tables.len());
-    writeln!(text, "{chains} chains in {tables} tables changed, {added} rules added, {removed} removed").expect(INTO_STRING);
+    let (chains, tables, added) = (several(chains.len(), "chain"), several(tables.len(), "table"), several(added, "rule"));
+    writeln!(text, "{chains} in {tables} changed, {added} added, {removed} removed").expect(INTO_STRING);
     text
 }
 
-/// The complete desired rule set of one family as input of `*-restore --noflush` for a host that has none of it; with `sources`, each rule after a
-/// comment with its XML place.
+fn several(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The complete desired rule set of one family as input of `*-restore --noflush` for a host that has none of it; with
+/// `sources`, each rule after a comment with its XML place.
 pub fn render(desired: &Desired, family: Family, sources: Option<&Sources>) -> String {
     let nothing = Family::ALL.map(|family| (family, Observation::Read(BTreeMap::new())));
     let nothing = Observed { families: nothing.into_iter().collect() };
@@ -203,7 +210,8 @@ impl Line {
     fn rule_words(&self, family: Family, text: &mut String) {
         match &self.rule {
             LiveRule::Known(rule) => words::rule(family, rule, text),
-            LiveRule::Unknown(words) => text.push_str(words),
+            // A comment may hold a line break, which must not become a line of a diff.
+            LiveRule::Unknown(words) => text.push_str(&words.replace('\n', "\\n")),
         }
     }
 }
@@ -266,5 +274,96 @@ impl Painter {
             Paint::Dim => "\x1b[2m",
         };
         self.text.extend([code, text, if code.is_empty() { "" } else { "\x1b[0m" }]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::DeviceName;
+    use crate::compile::{Key, ObjectRules, PlacedRule};
+    use crate::model::Object;
+    use crate::plan::json;
+    use crate::ruleset::{ChainId, save};
+
+    /// One guest whose second rule comes from line 2 of `guest.xml`, and a kernel that lacks it.
+    fn example() -> (Desired, Observed, Sources) {
+        let mut sources = Sources::default();
+        let file = sources.add("guest.xml", "<interface>\n  <rule/>\n");
+        let place = |line: u32| Some(Span { file, start: line * 12, end: line * 12 + 1 });
+        let placed = |text: &str, line| match save::parse_rule(Family::Bridge, text) {
+            LiveRule::Known(rule) => PlacedRule { rule, place: place(line) },
+            LiveRule::Unknown(text) => panic!("{text}"),
+        };
+        let device = DeviceName::new("vnet0").expect("a device name");
+        let id = |chain: &str| ChainId { family: Family::Bridge, table: Table::Nat, chain: ChainName::new(chain) };
+        let rules = ObjectRules {
+            keys: BTreeSet::from([Key::Guest(device.clone())]),
+            chains: BTreeMap::from([(id("libvirt-I-vnet0"), vec![placed("-p ARP -j ACCEPT", 0), placed("-j DROP", 1)])]),
+            shared: BTreeMap::from([(id("PREROUTING"), vec![placed("-i vnet0 -j libvirt-I-vnet0", 0)])]),
+            ..ObjectRules::default()
+        };
+        let text = "*nat\n:PREROUTING ACCEPT\n:libvirt-I-vnet0 ACCEPT\n-A PREROUTING -i vnet0 -j libvirt-I-vnet0\n\
+                    -A libvirt-I-vnet0 -p ARP -j ACCEPT\n-A libvirt-I-vnet0 -p IPv6 -j ACCEPT\nCOMMIT\n";
+        let bridge = Observation::Read(save::parse(Family::Bridge, text).expect("save text"));
+        let desired = Desired { objects: BTreeMap::from([(Object::Interface(device), rules)]), ..Desired::default() };
+        (desired, Observed { families: BTreeMap::from([(Family::Bridge, bridge)]) }, sources)
+    }
+
+    #[test]
+    fn a_diff_shows_each_change_with_its_place_and_what_is_around_it() {
+        let (desired, observed, sources) = example();
+        let plan = plan(&desired, &observed).expect("a plan");
+        let text = "--- observed/ebtables/nat/libvirt-I-vnet0\n+++ desired/ebtables/nat/libvirt-I-vnet0\n@@ -1,3 +1,3 @@\n \
+                    -N libvirt-I-vnet0\n -A libvirt-I-vnet0 -p 0x0806 -j ACCEPT\n\
+                    --A libvirt-I-vnet0 -p 0x86dd -j ACCEPT\n+-A libvirt-I-vnet0 -j DROP  # guest.xml:2\n";
+        assert_eq!(diff(&plan, &observed, &sources, Style::Plain), text);
+        let coloured = diff(&plan, &observed, &sources, Style::Colored);
+        assert!(coloured.contains("\x1b[32m+-A libvirt-I-vnet0 -j DROP\x1b[0m\x1b[2m  # guest.xml:2\x1b[0m\n"), "{coloured}");
+        let in_sync = Plan::default();
+        assert_eq!(diff(&in_sync, &observed, &sources, Style::Plain), "");
+    }
+
+    #[test]
+    fn a_new_chain_is_compared_with_nothing() {
+        let (desired, _, sources) = example();
+        let observed = Observed { families: BTreeMap::from([(Family::Bridge, Observation::Read(BTreeMap::new()))]) };
+        let text = diff(&plan(&desired, &observed).expect("a plan"), &observed, &sources, Style::Plain);
+        assert!(text.contains("--- /dev/null\n+++ desired/ebtables/nat/libvirt-I-vnet0\n@@ -0,0 +1,3 @@\n+-N libvirt-I-vnet0\n"), "{text}");
+    }
+
+    #[test]
+    fn numbers_are_given_by_chain_and_in_all() {
+        let (desired, observed, _) = example();
+        let text = stat(&plan(&desired, &observed).expect("a plan"));
+        assert_eq!(text, "ebtables nat libvirt-I-vnet0 | +1 -1\n1 chain in 1 table changed, 1 rule added, 1 removed\n");
+    }
+
+    #[test]
+    fn rendering_gives_input_that_makes_the_whole_rule_set() {
+        let (desired, _, sources) = example();
+        let text = render(&desired, Family::Bridge, Some(&sources));
+        let explained = "*nat\n:libvirt-I-vnet0 ACCEPT\n# guest.xml:1:1\n-A PREROUTING -i vnet0 -j libvirt-I-vnet0\n\
+                         # guest.xml:1:1\n-A libvirt-I-vnet0 -p 0x0806 -j ACCEPT\n# guest.xml:2:1\n-A libvirt-I-vnet0 -j DROP\nCOMMIT\n";
+        assert_eq!(text, explained);
+        // What a tool saves after that has the built-in chains, too, whose policies are not ours to restore.
+        let saved = text.replace("*nat\n", "*nat\n:PREROUTING ACCEPT\n");
+        let observed = Observation::Read(save::parse(Family::Bridge, &saved).expect("save text"));
+        let observed = Observed { families: BTreeMap::from([(Family::Bridge, observed)]) };
+        assert!(plan(&desired, &observed).expect("a plan").is_empty());
+        assert_eq!(render(&desired, Family::Ipv4, None), "");
+    }
+
+    #[test]
+    fn json_says_what_where_for_whom_and_why() {
+        let (desired, observed, sources) = example();
+        let text = json::json(&plan(&desired, &observed).expect("a plan"), &sources);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let edits = &value["phases"][0]["families"][0]["tables"][0]["edits"];
+        assert_eq!((&value["v"], &value["in_sync"]), (&1.into(), &false.into()));
+        assert_eq!(edits[0]["op"], "delete");
+        assert_eq!(edits[1]["rule"], "-j DROP");
+        assert_eq!(edits[1]["object"], serde_json::json!({"kind": "interface", "name": "vnet0"}));
+        assert_eq!(edits[1]["place"], serde_json::json!({"path": "guest.xml", "line": 2, "column": 1}));
     }
 }

@@ -1,8 +1,9 @@
 //! One table: what it holds and what it should hold in, its edits out.
 //!
-//! Chains that objects want are made or mended, those of claimed guests that nobody wants go, shared chains and hooks are mended around what others put there. The edits
-//! come in one order: chains are made, then rules change, then chains go; so every chain exists before a jump to it and is unreferenced before it goes. Within
-//! that order nothing matters, because a table is committed whole or not at all.
+//! Chains that objects want are made or mended, those of claimed guests that nobody wants go, shared chains and hooks are
+//! mended around what others put there. The edits come in one order: chains are made, then rules change, then chains go; so
+//! every chain exists before a jump to it and is unreferenced before it goes. Within that order nothing matters, because a
+//! table is committed whole or not at all.
 
 mod built_in;
 
@@ -16,7 +17,7 @@ use crate::compile::hooks::BaseChain;
 use crate::compile::{Key, PlacedRule};
 use crate::model::Object;
 use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
-use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Policy, Table, TableRules};
+use crate::ruleset::{ChainId, ChainName, ChainRules, Family, LiveRule, Policy, Table, TableRules};
 
 /// What a table should hold, sorted by chain; made once for all tables of all families.
 #[derive(Debug, Default)]
@@ -27,7 +28,8 @@ pub struct Wishes<'a> {
 /// The wishes for one table.
 #[derive(Debug, Default)]
 pub struct TableWishes<'a> {
-    whole: BTreeMap<&'a ChainName, (&'a Object, &'a [PlacedRule])>,
+    // Looked up for every live chain in every pass, so not a tree; never walked in its own order.
+    whole: HashMap<&'a ChainName, (&'a Object, &'a [PlacedRule])>,
     shared: BTreeMap<&'a ChainName, Vec<Wanted<'a>>>,
     direct: BTreeMap<&'a ChainName, Vec<Wanted<'a>>>,
     bases: BTreeSet<&'a ChainName>,
@@ -114,7 +116,6 @@ pub fn edits(
         table,
         wishes,
         live,
-        names: live.chains.keys().collect(),
         made: Vec::new(),
         changed: Vec::new(),
         settled: HashMap::new(),
@@ -122,8 +123,9 @@ pub fn edits(
         deleted: Vec::new(),
         remarks,
     };
-    work.own_chains();
-    work.live_chains();
+    if work.live_chains() < wishes.whole.len() {
+        work.missing_chains();
+    }
     let hooks = work.base_chains();
     work.built_in_chains(&hooks);
     work.bridge_hooks();
@@ -141,7 +143,6 @@ struct Work<'a, 'w> {
     table: Table,
     wishes: &'w TableWishes<'w>,
     live: &'w TableRules,
-    names: HashSet<&'w ChainName>,
     made: Vec<Edit>,
     changed: Vec<Edit>,
     /// The live rules that stay, of every chain whose target was looked for; a chain that is not here stays as it is.
@@ -167,7 +168,7 @@ impl<'w> Work<'_, 'w> {
     }
 
     fn make(&mut self, chain: &ChainName, object: Option<&Object>) {
-        if !self.names.contains(chain) {
+        if !self.live.chains.contains_key(chain) {
             self.made.push(Edit { change: Change::NewChain(chain.clone()), object: object.cloned(), place: None });
         }
     }
@@ -181,40 +182,18 @@ impl<'w> Work<'_, 'w> {
         self.changed.extend(edit::edits(chain, self.rules(chain), target, deletion, owner));
     }
 
-    /// Chains that an object wants whole.
-    fn own_chains(&mut self) {
-        let wishes = self.wishes;
-        for (&chain, (object, placed)) in &wishes.whole {
-            if !self.free(Some(object)) {
+    /// Chains that are there: those that an object wants whole, those of guests that nobody wants, and those that libvirtd is writing;
+    /// gives the number of the first.
+    fn live_chains(&mut self) -> usize {
+        let (live, wishes) = (self.live, self.wishes);
+        let mut found = 0;
+        for (chain, content) in &live.chains {
+            if let Some((object, placed)) = wishes.whole.get(chain) {
+                self.mend(chain, content, object, placed);
+                found += 1;
                 continue;
             }
-            self.make(chain, Some(object));
-            self.mend_policy(chain, Some(object));
-            let live = self.rules(chain);
-            if live.len() == placed.len() && live.iter().zip(*placed).all(|(live, placed)| live.is(&placed.rule)) {
-                // As nearly every chain is in nearly every pass: nothing may be made for it.
-                continue;
-            }
-            let wanted: Vec<Wanted<'_>> = placed.iter().map(|placed| Wanted::of(object, placed)).collect();
-            let target = edit::whole(live, &wanted);
-            self.settle(chain, target, Deletion::ByPosition, |_| Some((*object).clone()));
-        }
-    }
-
-    /// Undoes a policy that drops. RETURN is left: `ebtables -L` prints it for every user chain, so seeing it means nothing, and it opens nothing.
-    fn mend_policy(&mut self, chain: &ChainName, object: Option<&Object>) {
-        let policy = self.live.chains.get(chain).and_then(|chain| chain.policy);
-        if self.family == Family::Bridge && policy == Some(Policy::Drop) {
-            let change = Change::SetPolicy { chain: chain.clone(), policy: BRIDGE_POLICY };
-            self.changed.push(Edit { change, object: object.cloned(), place: None });
-        }
-    }
-
-    /// Chains of guests that nobody wants, and those that libvirtd is writing.
-    fn live_chains(&mut self) {
-        let live = self.live;
-        for chain in live.chains.keys().filter(|chain| !self.wishes.whole.contains_key(chain)) {
-            match self.situation.claims.role(self.family, self.table, chain, &self.names) {
+            match self.situation.claims.role(self.family, self.table, chain, live) {
                 Role::Guest(device) if self.ours(&device) => {
                     let object = Some(Object::Interface(device));
                     self.settle(chain, Vec::new(), Deletion::ByPosition, |_| object.clone());
@@ -226,6 +205,50 @@ impl<'w> Work<'_, 'w> {
                 ),
                 _ => {}
             }
+        }
+        found
+    }
+
+    /// A chain of an object that is there.
+    fn mend(&mut self, chain: &ChainName, content: &ChainRules, object: &Object, placed: &[PlacedRule]) {
+        if !self.free(Some(object)) {
+            return;
+        }
+        self.mend_policy(chain, Some(object));
+        let live = &content.rules;
+        if live.len() == placed.len() && live.iter().zip(placed).all(|(live, placed)| live.is(&placed.rule)) {
+            // As nearly every chain is in nearly every pass: nothing may be made for it.
+            return;
+        }
+        self.fill(chain, object, placed);
+    }
+
+    /// Chains of objects that are not there.
+    fn missing_chains(&mut self) {
+        let (live, wishes) = (self.live, self.wishes);
+        let missing = wishes.whole.iter().filter(|(chain, _)| !live.chains.contains_key(**chain));
+        let missing: BTreeMap<&ChainName, _> = missing.map(|(chain, wish)| (*chain, *wish)).collect();
+        for (chain, (object, placed)) in missing {
+            if self.free(Some(object)) {
+                self.make(chain, Some(object));
+                self.fill(chain, object, placed);
+            }
+        }
+    }
+
+    fn fill(&mut self, chain: &ChainName, object: &Object, placed: &[PlacedRule]) {
+        let wanted: Vec<Wanted<'_>> = placed.iter().map(|placed| Wanted::of(object, placed)).collect();
+        let target = edit::whole(self.rules(chain), &wanted);
+        self.settle(chain, target, Deletion::ByPosition, |_| Some(object.clone()));
+    }
+
+    /// Undoes a policy that drops. RETURN is left: `ebtables -L` prints it for every user chain, so seeing it means nothing,
+    /// and it opens nothing.
+    fn mend_policy(&mut self, chain: &ChainName, object: Option<&Object>) {
+        let policy = self.live.chains.get(chain).and_then(|chain| chain.policy);
+        if self.family == Family::Bridge && policy == Some(Policy::Drop) {
+            let change = Change::SetPolicy { chain: chain.clone(), policy: BRIDGE_POLICY };
+            self.changed.push(Edit { change, object: object.cloned(), place: None });
         }
     }
 
@@ -263,7 +286,8 @@ impl<'w> Work<'_, 'w> {
         hooks
     }
 
-    /// Whether a base chain that nothing needs may go: it is our making and nobody has anything in it or sends anything to it but through its hook.
+    /// Whether a base chain that nothing needs may go: it is our making and nobody has anything in it or sends anything to it
+    /// but through its hook.
     fn removable(&self, chain: &ChainName, base: &Base) -> bool {
         let desired = self.situation.desired;
         let id = ChainId { family: self.family, table: self.table, chain: chain.clone() };
@@ -304,7 +328,8 @@ impl<'w> Work<'_, 'w> {
         self.settle(chain, target, Deletion::ByRule, |rule| owner(rule).object());
     }
 
-    /// Sorts live and wanted rules of a shared chain into blocks by key. Objects that share a key share a block, since nothing tells their rules apart.
+    /// Sorts live and wanted rules of a shared chain into blocks by key. Objects that share a key share a block, since nothing
+    /// tells their rules apart.
     fn shared_target(
         &self,
         chain: &ChainName,
@@ -427,7 +452,8 @@ impl<'w> Work<'_, 'w> {
     }
 }
 
-/// Numbers the wanted rules so that those of one object, and of objects with a common key, have one number; numbers ascend with first appearance.
+/// Numbers the wanted rules so that those of one object, and of objects with a common key, have one number; numbers ascend with
+/// first appearance.
 fn groups(wanted: &[Wanted<'_>], key: &impl Fn(&Rule) -> Option<Key>) -> Vec<usize> {
     let mut leader: Vec<usize> = (0..wanted.len()).collect();
     let mut by_object: HashMap<&Object, usize> = HashMap::new();

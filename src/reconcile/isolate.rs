@@ -5,8 +5,12 @@
 
 use std::collections::BTreeSet;
 
+use super::Failure;
 use crate::backend::Refusal;
 use crate::model::Object;
+use crate::plan::Phase;
+use crate::plan::script::Script;
+use crate::ruleset::Family;
 use crate::source::Span;
 
 /// Objects one of which a tool refuses.
@@ -55,6 +59,25 @@ pub fn clear(groups: &mut Vec<Suspects>) -> BTreeSet<Object> {
 pub fn aside(groups: &[Suspects]) -> BTreeSet<Object> {
     let waiting = groups.split_last().map_or(&[][..], |(_, waiting)| waiting);
     waiting.iter().flat_map(|group| group.objects.iter().cloned()).collect()
+}
+
+/// Who may be to blame for a refusal: the object of the line that the tool named, else everyone in the restore.
+pub(super) fn suspects(phase: &Phase, family: Family, script: &Script, line: Option<usize>, refusal: Refusal) -> Result<Suspects, Failure> {
+    let tables = &phase.families[&family];
+    let origin = line.and_then(|line| *script.origins.get(line.checked_sub(1)?)?);
+    let words = line.and_then(|line| script.text.lines().nth(line.checked_sub(1)?)).unwrap_or_default();
+    let detail = if words.is_empty() { String::new() } else { format!(" (input line {}: `{words}`)", line.unwrap_or_default()) };
+    if let Some((table, edit)) = origin {
+        let edit = &tables[table].edits[edit];
+        if let Some(object) = &edit.object {
+            return Ok(Suspects { objects: vec![object.clone()], refusal, line: detail, place: edit.place });
+        }
+    }
+    let everyone: BTreeSet<Object> = tables.iter().flat_map(|table| &table.edits).filter_map(|edit| edit.object.clone()).collect();
+    if everyone.is_empty() {
+        return Err(Failure::Tool { refusal, detail });
+    }
+    Ok(Suspects { objects: everyone.into_iter().collect(), refusal, line: detail, place: None })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::compile::Key;
 use crate::model::Object;
 use crate::plan::desire::Keeping;
 use crate::plan::show::rule_words;
@@ -25,10 +26,14 @@ pub struct Report {
     pub held: Vec<Held>,
     /// Rules that do not stay as written.
     pub stuck: Vec<Stuck>,
+    /// Guests that a libvirtd is writing at this moment, so that they have to wait for the next pass.
+    pub parked: BTreeSet<Key>,
     /// What people should know and we leave alone.
     pub remarks: BTreeSet<Remark>,
     /// What went wrong on the way without stopping the pass.
     pub warnings: Vec<String>,
+    /// The generation of the rules that were verified; `None` where the kernel has no such number, or nothing was verified.
+    pub generation: Option<u32>,
     /// From the lock to the verified end.
     pub took: Duration,
 }
@@ -80,6 +85,20 @@ impl Report {
     pub fn total(&self) -> Count {
         let sum = |part: fn(&Count) -> usize| self.edits.values().map(part).sum();
         Count { inserted: sum(|count| count.inserted), deleted: sum(|count| count.deleted) }
+    }
+
+    /// This pass and the one after it as one.
+    #[must_use]
+    pub fn then(self, mut next: Self) -> Self {
+        for (table, count) in self.edits {
+            let sum = next.edits.entry(table).or_default();
+            sum.inserted += count.inserted;
+            sum.deleted += count.deleted;
+        }
+        next.changed.splice(0..0, self.changed);
+        next.warnings.splice(0..0, self.warnings);
+        next.took += self.took;
+        next
     }
 
     /// Adds a committed phase.

@@ -156,12 +156,12 @@ impl<'a> PreparedRule<'a> {
         if rule.attributes.iter().all(|attribute| matches!(attribute.value, Value::Literal(_))) {
             return prepared;
         }
-        // Iterator 0 comes first wherever it appears, the others in the order of the protocol's table (nwfilter.md 4.4).
-        for spec in rule.protocol.attributes() {
-            let Some(at) = rule.attributes.iter().position(|attribute| attribute.name == spec.name) else { continue };
-            if let Value::Variable(access) = &rule.attributes[at].value {
-                prepared.add_use(at, Use { access, spec, span: rule.attributes[at].span });
-            }
+        // Iterator 0 comes first wherever it appears, the others as the attributes stand: element by element, the protocol's table within each
+        // (nwfilter.md 4.4).
+        for (at, attribute) in rule.attributes.iter().enumerate() {
+            let Value::Variable(access) = &attribute.value else { continue };
+            let Some(spec) = rule.protocol.attribute(attribute.name) else { continue };
+            prepared.add_use(at, Use { access, spec, span: attribute.span });
         }
         prepared.put_iterator_zero_first();
         prepared

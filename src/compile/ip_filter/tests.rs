@@ -68,12 +68,14 @@ fn libvirt_forgets_an_icmp_type_in_both_directions() {
 }
 
 #[test]
-fn an_icmp_type_in_both_directions_is_a_rule_for_each() {
-    let words = "-p icmp -m icmp --icmp-type 3 -m conntrack --ctstate NEW,ESTABLISHED -j";
+fn an_icmp_type_narrows_an_inout_rule_on_both_sides() {
+    let words = "-p icmp -m icmp --icmp-type 3 -j";
     let (from, to) = (format!("{words} RETURN"), format!("{words} ACCEPT"));
     assert_rules("iptables", "accept inout 120 icmp type=3", Fixed, &[&from], &[&to]);
     let words = "-p ipv6-icmp -m icmp6 --icmpv6-type 128/0 -j DROP";
     assert_rules("ip6tables", "drop inout 120 icmpv6 type=128 code=0", Fixed, &[words], &[words]);
+    let (from, to) = ("-d 10.0.0.9/32 -p icmp -m icmp --icmp-type 8 -j DROP", "-s 10.0.0.9/32 -p icmp -m icmp --icmp-type 8 -j DROP");
+    assert_rules("iptables", "drop inout 120 icmp srcipaddr=10.0.0.9 type=8", Fixed, &[from], &[to]);
 }
 
 #[test]

@@ -137,6 +137,7 @@ pub(super) fn read_mask(
     read_netmask(netmask, address?.value, quirks, diagnostics)
 }
 
+/// `@netmask`: IPv4, ones before zeros. libvirt finds holes only at start, but nothing on the host could mend them.
 fn read_netmask(attribute: &Attribute<'_>, address: IpAddr, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<Mask> {
     let span = attribute.value_span;
     if address.is_ipv6() {
@@ -234,10 +235,12 @@ fn judge_dhcp_places(elements: &[&Element<'_>], diagnostics: &mut Vec<Diagnostic
     }
 }
 
+/// The family as far as counting goes; a faulty word has been reported by [`read_family`].
 fn family_of(element: &Element<'_>) -> Family {
     element.attribute("family").map_or(Family::V4, |family| Family::of_word(&family.value))
 }
 
+/// The `<dhcp>` of an address that really serves DHCP.
 fn dhcp_place(element: &Element<'_>) -> Option<Span> {
     element.child("dhcp").filter(|dhcp| dhcp::serves(dhcp)).map(|dhcp| dhcp.name_span)
 }

@@ -46,6 +46,7 @@ pub(super) fn serves(dhcp: &Element<'_>) -> bool {
     dhcp.elements().any(|child| matches!(child.name, "range" | "host"))
 }
 
+/// `<range>`: both bounds, in order, in the network (networks.md 2.4).
 fn read_range(element: &Element<'_>, net: Option<IpNet>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
     let mut visit = Visit::new(element);
     let start = read_bound(&mut visit, "start", quirks, diagnostics);
@@ -57,6 +58,7 @@ fn read_range(element: &Element<'_>, net: Option<IpNet>, quirks: Quirks, diagnos
     }
 }
 
+/// One bound of a range; its family is judged with the network that it must lie in.
 fn read_bound(visit: &mut Visit<'_>, name: &'static str, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<IpAddr>> {
     let attribute = require(visit.attribute(name), name, visit.element(), diagnostics)?;
     let address = read_ip(&attribute.value, attribute.value_span, quirks, diagnostics)?;
@@ -98,6 +100,7 @@ fn high_bits(address: IpAddr) -> u128 {
     }
 }
 
+/// `<host>`: a reservation, or a name, told by different marks in DHCPv4 and DHCPv6.
 fn read_host(element: &Element<'_>, family: Option<Family>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
     let mut visit = Visit::new(element);
     let (mac, name, id) = (visit.attribute("mac"), visit.attribute("name"), visit.attribute("id"));
@@ -118,6 +121,7 @@ fn read_host(element: &Element<'_>, family: Option<Family>, quirks: Quirks, diag
     visit.finish(diagnostics);
 }
 
+/// DHCPv4 tells hosts by their Ethernet address or name.
 fn judge_host4(element: &Element<'_>, mac: Option<&Attribute<'_>>, name: Option<&Attribute<'_>>, diagnostics: &mut Vec<Diagnostic>) {
     if let Some(mac) = mac {
         read_unicast_mac(mac, diagnostics);
@@ -128,6 +132,7 @@ fn judge_host4(element: &Element<'_>, mac: Option<&Attribute<'_>>, name: Option<
     }
 }
 
+/// DHCPv6 tells hosts by their DUID or name; libvirt refuses an Ethernet address instead of ignoring it.
 fn judge_host6(
     element: &Element<'_>,
     mac: Option<&Attribute<'_>>,

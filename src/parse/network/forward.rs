@@ -78,6 +78,7 @@ pub(super) fn read_forward(element: Option<&Element<'_>>, quirks: Quirks, diagno
     Some((mode, forward))
 }
 
+/// `@mode`: absent and empty mean `nat`; `None` that it is faulty.
 fn read_mode(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<Mode> {
     match visit.filled_attribute("mode") {
         None => Some(Mode::Nat),
@@ -85,6 +86,7 @@ fn read_mode(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option
     }
 }
 
+/// `<driver name>`: libvirt refuses an unknown word in every mode, though only `hostdev` uses it.
 fn read_driver(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("driver") else { return };
     let mut driver = Visit::new(element);
@@ -122,6 +124,7 @@ fn read_interface(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> O
     if dev.value.is_empty() { None } else { read_device(dev, diagnostics) }
 }
 
+/// A device may be listed once; a pool that repeats one would hand it out twice.
 fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnostic>) {
     let mut known = BTreeMap::new();
     for device in listed {
@@ -135,6 +138,7 @@ fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnosti
     }
 }
 
+/// Rules of `nat` and `route` name one device or none; `open` has no rules that could name one.
 fn judge_number_of_devices(
     own: Option<&Spanned<DeviceName>>,
     listed: &[Spanned<DeviceName>],
@@ -198,6 +202,7 @@ struct Translation {
     ports: Option<PortRange>,
 }
 
+/// `<nat>`, at its own place; libvirt refuses it in other modes instead of ignoring it.
 fn read_nat_element(
     visit: &mut Visit<'_>,
     mode: Option<Mode>,
@@ -217,6 +222,7 @@ fn read_nat_element(
     Some(Spanned::new(Translation { ipv6, addresses, ports }, element.span))
 }
 
+/// `nat/address`: A1-A2 of networks.md. libvirt bounds the range to the last 16 bits.
 fn read_nat_addresses(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let mut visit = Visit::new(element);
     let start = read_nat_address(&mut visit, "start", quirks, diagnostics);
@@ -238,6 +244,7 @@ fn read_nat_addresses(element: &Element<'_>, quirks: Quirks, diagnostics: &mut V
     Some((start.value, end.value))
 }
 
+/// One bound of the range. SNAT rules are made for IPv4 only.
 fn read_nat_address(
     visit: &mut Visit<'_>,
     name: &'static str,
@@ -281,6 +288,7 @@ fn read_nat_ports(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> O
     }
 }
 
+/// One bound of `nat/port`, 0 to 65535.
 fn read_port(visit: &mut Visit<'_>, name: &'static str, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<u16>> {
     let attribute = require(visit.attribute(name), name, visit.element(), diagnostics)?;
     let port = read_decimal(attribute, u64::from(u16::MAX), diagnostics)?;

@@ -22,11 +22,12 @@ use crate::source::Spanned;
 /// What the kernel takes as the size of an Ethernet bridge's frames, in bytes.
 const MTU: std::ops::RangeInclusive<u64> = 68..=65535;
 
-/// Reads every child of `<network>` that no rule depends on.
+/// Reads every child of `<network>` that no rule depends on; `addresses` are `None` when one of them is faulty, and then
+/// nothing is compared with them.
 pub(super) fn read_services(
     visit: &mut Visit<'_>,
     mode: Option<Mode>,
-    addresses: &[NetworkAddress],
+    addresses: Option<&[NetworkAddress]>,
     quirks: Quirks,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
@@ -34,9 +35,9 @@ pub(super) fn read_services(
     read_mtu(visit, mode, diagnostics);
     read_domain(visit, mode, diagnostics);
     read_dns(visit, mode, diagnostics);
-    let subnets = addresses.iter().map(|address| address.address.trunc()).collect();
+    let subnets = addresses.map(|addresses| addresses.iter().map(|address| address.address.trunc()).collect());
     for route in visit.children("route") {
-        read_route(route, &subnets, quirks, diagnostics);
+        read_route(route, subnets.as_ref(), quirks, diagnostics);
     }
     read_port_groups(visit, diagnostics);
     judge_vlan(visit.children("vlan").next(), mode, quirks, diagnostics);
@@ -73,6 +74,7 @@ pub(super) fn not_in_mode(element: &Element<'_>, mode: Mode) -> Diagnostic {
         .help("remove it, or use mode `nat`, `route` or `open`, or no `<forward>`")
 }
 
+/// `<mac>`: the bridge's own address; without one, or with an empty one, libvirt draws it.
 fn read_bridge_mac(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("mac") else { return };
     let mut mac = Visit::new(element);
@@ -85,6 +87,7 @@ fn read_bridge_mac(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut 
     }
 }
 
+/// `<mtu size>`: libvirt takes any number and fails at start; the range is the kernel's, the same on every host.
 fn read_mtu(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("mtu") else { return };
     let mut mtu = Visit::new(element);
@@ -101,6 +104,7 @@ fn read_mtu(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Dia
     }
 }
 
+/// `<domain>`: dnsmasq's local domain.
 fn read_domain(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("domain") else { return };
     let mut domain = Visit::new(element);
@@ -113,6 +117,7 @@ fn read_domain(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<
     }
 }
 
+/// `<dns>`: ports 53 are opened whatever it says (networks.md 2.2), so only contradictions count here.
 fn read_dns(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(element) = visit.child("dns") else { return };
     let mut dns = Visit::new(element);
@@ -135,6 +140,7 @@ fn read_dns(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Dia
     }
 }
 
+/// `<forwarder>`: at least where to, or for which domain.
 fn read_forwarder(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut visit = Visit::new(element);
     visit.ignore(&["port"], &[]);
@@ -146,7 +152,8 @@ fn read_forwarder(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) {
     visit.finish(diagnostics);
 }
 
-fn read_route(element: &Element<'_>, subnets: &BTreeSet<IpNet>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
+/// `<route>`: a kernel route through a guest. No rule follows from it, but libvirt refuses the whole network for a faulty one.
+fn read_route(element: &Element<'_>, subnets: Option<&BTreeSet<IpNet>>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) {
     let mut visit = Visit::new(element);
     let family = read_family(&mut visit, diagnostics);
     let target = read_own_address(&mut visit, "address", family, quirks, diagnostics);
@@ -159,11 +166,12 @@ fn read_route(element: &Element<'_>, subnets: &BTreeSet<IpNet>, quirks: Quirks, 
     if let (Some(target), Some(mask)) = (target, mask) {
         judge_route_target(&target, mask, diagnostics);
     }
-    if let Some(gateway) = gateway {
+    if let (Some(gateway), Some(subnets)) = (gateway, subnets) {
         judge_gateway(&gateway, subnets, diagnostics);
     }
 }
 
+/// `@metric`: the kernel takes 0 for unset, so libvirt refuses it.
 fn judge_metric(metric: &Attribute<'_>, diagnostics: &mut Vec<Diagnostic>) {
     if read_decimal(metric, u64::from(u32::MAX), diagnostics) == Some(0) {
         let message = "a route's metric cannot be 0";
@@ -183,6 +191,7 @@ fn judge_route_target(target: &Spanned<IpAddr>, mask: Mask, diagnostics: &mut Ve
     }
 }
 
+/// The kernel takes only gateways that are on a link.
 fn judge_gateway(gateway: &Spanned<IpAddr>, subnets: &BTreeSet<IpNet>, diagnostics: &mut Vec<Diagnostic>) {
     // Asking for each prefix keeps a file with very many routes and addresses cheap.
     let own = IpNet::from(gateway.value);
@@ -193,6 +202,7 @@ fn judge_gateway(gateway: &Spanned<IpAddr>, subnets: &BTreeSet<IpNet>, diagnosti
     }
 }
 
+/// `<portgroup>`: defaults of guest interfaces, chosen by name.
 fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut named: Vec<&Attribute<'_>> = Vec::new();
     let mut defaults: Vec<&Attribute<'_>> = Vec::new();

@@ -58,6 +58,7 @@ struct Tree<'a> {
 type Step = Result<(), Diagnostic>;
 
 impl<'a> Tree<'a> {
+    /// Reads to the end of the text, or to the fault behind which nothing can be told apart.
     fn read_events(&mut self) -> Step {
         // The mark is cut off by hand: quick-xml skips it without counting its bytes.
         let base = if self.page.text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
@@ -100,6 +101,7 @@ impl<'a> Tree<'a> {
         Err(Diagnostic::error("xml-too-many-faults", "too many faults; the rest is not read", self.page.character(at), "up to here"))
     }
 
+    /// At the end of the text exactly one root must have been opened and closed.
     fn finish(&mut self) -> Step {
         if let Some(element) = self.open.last() {
             let message = format!("`<{}>` is never closed", element.name);
@@ -113,6 +115,7 @@ impl<'a> Tree<'a> {
         Err(Diagnostic::error("xml-no-root", "the file holds no element", span, "expected an element such as `<network>`"))
     }
 
+    /// Closes what is open at a fault, so that the partial tree hangs together.
     fn close_all(&mut self) {
         while let Some(element) = self.open.pop() {
             self.attach(element);
@@ -127,6 +130,7 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// `<a ..>` or `<a ../>`: quick-xml takes anything between the brackets.
     fn start_tag(&mut self, start: usize, end: usize, tag_end: TagEnd) -> Step {
         let inside = &self.page.text[start + 1..end - tag_end.length()];
         let name = &inside[..inside.find(is_blank).unwrap_or(inside.len())];
@@ -170,6 +174,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// `</a>`: must name the innermost open element.
     fn end_tag(&mut self, start: usize, end: usize) -> Step {
         let name = self.page.text[start + 2..end - 1].trim_end_matches(is_blank);
         let span = self.page.span(start + 2, start + 2 + name.len());
@@ -186,6 +191,7 @@ impl<'a> Tree<'a> {
         Err(Diagnostic::error("xml-mismatched-tag", message, span, format!("expected `</{open}>`")).also(open_span, "this element is open"))
     }
 
+    /// Characters between tags. Outside the root only ASCII white space may stand: `trim` would let U+0085 pass.
     fn text(&mut self, start: usize, end: usize) -> Step {
         let raw = &self.page.text[start..end];
         if self.open.is_empty() {
@@ -206,6 +212,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// `<![CDATA[..]]>`: text without references.
     fn cdata(&mut self, start: usize, end: usize) -> Step {
         if self.open.is_empty() {
             return Err(self.outside_root(start));
@@ -215,6 +222,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// `&lt;` or `&#60;`: quick-xml gives it as an event of its own and does not judge which character it is.
     fn reference(&mut self, start: usize, end: usize) -> Step {
         if self.open.is_empty() {
             return Err(self.outside_root(start));
@@ -238,6 +246,7 @@ impl<'a> Tree<'a> {
         Diagnostic::error("xml-text-outside-root", "text outside the root element", place, "only comments may stand here")
     }
 
+    /// `<!-- .. -->`: skipped, but `--` inside would make other readers end it elsewhere.
     fn comment(&mut self, start: usize, end: usize) {
         let (opening, closing) = ("<!--".len(), "-->".len());
         // The body and the first dash of its end: a comment must not end in `--->` either.
@@ -248,6 +257,7 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// `<?a ..?>`: skipped; a second XML declaration in other letters is not one.
     fn instruction(&mut self, target: &str, start: usize) -> Step {
         if is_name(target) && !target.eq_ignore_ascii_case("xml") {
             return Ok(());
@@ -257,6 +267,7 @@ impl<'a> Tree<'a> {
         Err(Diagnostic::error("xml-invalid-name", message, span, "expected a name other than `xml`"))
     }
 
+    /// DTDs define entities and name files: refused whole.
     fn doctype(&self, start: usize, end: usize) -> Diagnostic {
         // The keyword is enough: an internal subset may be long.
         let span = self.page.span(start, end.min(start + "<!DOCTYPE".len()));
@@ -264,6 +275,7 @@ impl<'a> Tree<'a> {
             .help("remove the declaration and write entities out")
     }
 
+    /// `<?xml ..?>`: only at the very beginning, where it may tell the encoding.
     fn declaration(&mut self, start: usize, end: usize, base: usize) -> Step {
         let span = self.page.span(start, end);
         if start != base {
@@ -280,6 +292,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// The first thing that is wrong with the declaration's parts and their order (XML 1.0 production 23).
     fn judge_declaration(&self, attributes: &[Attribute<'_>], span: Span) -> Option<Diagnostic> {
         let fault = |place, expected: &str| Some(Diagnostic::error("xml-declaration", "faulty XML declaration", place, expected));
         // As written: references mean nothing before the document begins.
@@ -315,6 +328,7 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// What quick-xml cannot cut, in our words and at the beginning of the piece.
     fn syntax(&self, at: usize, error: &quick_xml::Error) -> Diagnostic {
         let (message, label) = match error {
             quick_xml::Error::Syntax(SyntaxError::UnclosedComment) => ("a comment never ends", "expected `-->` behind it"),

@@ -52,8 +52,11 @@ pub(super) fn read_attributes<'a>(
 ) -> Result<Vec<Attribute<'a>>, Diagnostic> {
     let mut attributes: Vec<Attribute<'a>> = Vec::new();
     let mut cursor = Cursor { page, at: start, end };
+    let mut read = 0;
     while let Some(attribute) = cursor.next_attribute(faults)? {
-        if attributes.len() == MAX_ATTRIBUTES {
+        // Repeated ones count too: each is a fault to tell.
+        read += 1;
+        if read > MAX_ATTRIBUTES {
             let message = format!("more than {MAX_ATTRIBUTES} attributes in one tag");
             return Err(Diagnostic::error("xml-too-many-attributes", message, attribute.name_span, "one too many"));
         }
@@ -80,6 +83,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// What is not read yet.
     fn rest(&self) -> &'a str {
         &self.page.text[self.at..self.end]
     }
@@ -92,6 +96,7 @@ impl<'a> Cursor<'a> {
         taken
     }
 
+    /// The next `name='value'`, or `None` at the end of the tag.
     fn next_attribute(&mut self, faults: &mut Vec<Diagnostic>) -> Result<Option<Attribute<'a>>, Diagnostic> {
         let blanks = self.take_while(is_blank);
         if self.rest().is_empty() {
@@ -116,6 +121,7 @@ impl<'a> Cursor<'a> {
         Ok(Some(Attribute { name, name_span, value, value_span }))
     }
 
+    /// `=` with optional white space around.
     fn expect_equals(&mut self, name: &str) -> Result<(), Diagnostic> {
         self.take_while(is_blank);
         if !self.rest().starts_with('=') {

@@ -163,15 +163,16 @@ fn names_of_variables_are_case_sensitive() {
 }
 
 #[test]
-fn iterators_advance_in_the_order_of_the_protocol_and_not_of_the_text() {
+fn the_iterator_of_the_first_attribute_advances_fastest() {
+    // The parser puts attributes element by element, within each in the protocol's order.
     let attributes = vec![var(A::DstIpAddr, "B[@1]"), var(A::SrcIpAddr, "A[@2]")];
     let resolved = bind(vec![filter("f", vec![rule(Protocol::Ip, attributes)])], &PAIRS);
     assert_eq!(
         rules(&resolved),
         [
             "root drop out dstipaddr=10.1.0.1 srcipaddr=10.0.0.1",
-            "root drop out dstipaddr=10.1.0.1 srcipaddr=10.0.0.2",
             "root drop out dstipaddr=10.1.0.2 srcipaddr=10.0.0.1",
+            "root drop out dstipaddr=10.1.0.1 srcipaddr=10.0.0.2",
             "root drop out dstipaddr=10.1.0.2 srcipaddr=10.0.0.2",
         ]
     );

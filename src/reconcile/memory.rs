@@ -1,0 +1,114 @@
+//! Between the record on disk and the values of the core: what the record claims, and what it has to say after a commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compute::Computed;
+use crate::addr::DeviceName;
+use crate::compile::{Key, ObjectRules};
+use crate::model::Object;
+use crate::plan::desire::Installed;
+use crate::plan::direct::Possession;
+use crate::plan::{Change, Desired, Plan, ownership};
+use crate::resolve::Resolved;
+use crate::ruleset::{ChainId, Observation, Observed};
+use crate::source::Span;
+use crate::store::{Intent, Record, RecordedObject};
+
+/// Everything that the record claims, as a value.
+pub(super) fn installed(record: &Record) -> Installed {
+    let names: BTreeSet<&Object> = record.objects.keys().chain(record.intent.iter().flat_map(|intent| intent.objects.keys())).collect();
+    let objects = names.into_iter().filter_map(|object| Some((object.clone(), record.last_good(object)?.rules.clone()))).collect();
+    Installed { objects, keys: record.keys(), direct: record.direct.clone(), made: record.made() }
+}
+
+/// What the record must say before a plan is carried out.
+pub(super) fn intent(plan: &Plan, desired: &Desired, computed: &Computed, record: &Record) -> Intent {
+    let touched: BTreeSet<&Object> = plan.edits().filter_map(|(_, _, edit)| edit.object.as_ref()).collect();
+    let objects = touched
+        .into_iter()
+        .filter_map(|object| Some((object.clone(), recorded(object, desired.objects.get(object)?, computed, record))))
+        .collect();
+    Intent { made: new_base_chains(plan), objects }
+}
+
+/// What the record must say after everything desired was seen in the kernel. `resting` are objects that were left alone.
+pub(super) fn verified<'a>(
+    record: &Record,
+    desired: &Desired,
+    observed: &Observed,
+    computed: &Computed,
+    resting: impl Iterator<Item = &'a Object>,
+) -> Record {
+    let mut objects: BTreeMap<Object, RecordedObject> = BTreeMap::new();
+    for (object, rules) in &desired.objects {
+        objects.insert(object.clone(), recorded(object, rules, computed, record));
+    }
+    for object in resting {
+        if let Some(known) = record.last_good(object) {
+            objects.insert(object.clone(), known.clone());
+        }
+    }
+    for device in lingering(record, desired, observed) {
+        let rules = ObjectRules { keys: BTreeSet::from([Key::Guest(device.clone())]), ..ObjectRules::default() };
+        objects.entry(Object::Interface(device)).or_insert(RecordedObject { rules, source: None });
+    }
+    let made = record.made().into_iter().filter(|chain| exists(observed, chain)).collect();
+    Record { made, objects, direct: record.direct.clone(), intent: None }
+}
+
+/// One side of a prospect: what is ours in built-in chains before a commit, or after it.
+pub(super) fn possessions(prospect: &BTreeMap<ChainId, Possession>, side: fn(Possession) -> Possession) -> BTreeMap<ChainId, Possession> {
+    let sides = prospect.iter().map(|(id, possession)| (id.clone(), side(possession.clone())));
+    sides.filter(|(_, possession)| !possession.ours.is_empty()).collect()
+}
+
+/// Guests that nothing desires any more and of which something is still there, such as a chain that a foreign rule jumps to: ours until it is gone.
+fn lingering(record: &Record, desired: &Desired, observed: &Observed) -> Vec<DeviceName> {
+    let wanted: BTreeSet<&Key> = desired.objects.values().flat_map(|rules| &rules.keys).collect();
+    let device = |key| if let Key::Guest(device) = key { Some(device) } else { None };
+    let absent = record.keys().into_iter().filter(|key| !wanted.contains(key)).filter_map(device);
+    absent.filter(|device| ownership::lives(observed, device)).collect()
+}
+
+/// The element that defines an object. Both lists are sorted.
+fn definition(object: &Object, computed: &Computed) -> Option<Span> {
+    let Resolved { networks, guests, .. } = &computed.resolved;
+    match object {
+        Object::Network(name) => {
+            let at = networks.binary_search_by(|network| (*network.name).cmp(name)).ok()?;
+            Some(networks[at].place)
+        }
+        Object::Interface(device) => {
+            let at = guests.binary_search_by(|guest| guest.device.cmp(device)).ok()?;
+            Some(guests[at].place)
+        }
+    }
+}
+
+fn recorded(object: &Object, rules: &ObjectRules, computed: &Computed, record: &Record) -> RecordedObject {
+    let fresh = computed.compiled.objects.get(object) == Some(rules);
+    let source = if fresh {
+        definition(object, computed).map(|span| computed.sources.position(span).to_string())
+    } else {
+        record.last_good(object).and_then(|known| known.source.clone())
+    };
+    RecordedObject { rules: rules.clone(), source }
+}
+
+fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {
+    plan.edits()
+        .filter(|(_, _, edit)| edit.object.is_none())
+        .filter_map(|(family, table, edit)| match &edit.change {
+            Change::NewChain(chain) => Some(ChainId { family, table, chain: chain.clone() }),
+            _ => None,
+        })
+        .collect()
+}
+
+fn exists(observed: &Observed, id: &ChainId) -> bool {
+    match observed.families.get(&id.family) {
+        Some(Observation::Read(tables)) => tables.get(&id.table).is_some_and(|table| table.chains.contains_key(&id.chain)),
+        // What cannot be read may still be there.
+        _ => true,
+    }
+}

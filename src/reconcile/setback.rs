@@ -1,0 +1,85 @@
+//! Rules that do not stay as written: told from rules that somebody takes away, and left alone for a while.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::report::{self, Stuck};
+use crate::compile::ObjectRules;
+use crate::model::Object;
+use crate::plan::{Change, Edit, Plan};
+use crate::ruleset::{ChainId, Observation, Observed};
+
+/// An object whose rules do not stay is left alone for this long, then for twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// But never longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// What is known about an object whose rules do not read back as we wrote them.
+#[derive(Debug, Clone)]
+pub(super) struct Setback {
+    /// The rules that do not stay; others get a new chance.
+    pub rules: ObjectRules,
+    /// One of them.
+    pub stuck: Stuck,
+    since: Instant,
+    pause: Duration,
+}
+
+impl Setback {
+    /// A first setback, or one more after `before`.
+    pub fn new(rules: ObjectRules, stuck: Stuck, before: Option<&Self>) -> Self {
+        let pause = before.map_or(FIRST_PAUSE, |before| LONGEST_PAUSE.min(before.pause * 2));
+        Self { rules, stuck, since: Instant::now(), pause }
+    }
+
+    /// Whether the object is still to be left alone.
+    pub fn rests(&self) -> bool {
+        self.since.elapsed() < self.pause
+    }
+}
+
+/// A plan that was committed, and how long it left every chain.
+pub(super) struct Commit {
+    plan: Plan,
+    lengths: BTreeMap<ChainId, usize>,
+}
+
+impl Commit {
+    /// Remembers a commit that was made on what `before` shows.
+    pub fn new(plan: Plan, before: &Observed) -> Self {
+        let mut lengths: BTreeMap<ChainId, usize> = BTreeMap::new();
+        for (family, table, edit) in plan.edits() {
+            let id = ChainId { family, table, chain: edit.change.chain().clone() };
+            let length = lengths.entry(id).or_insert_with_key(|id| length(before, id));
+            match edit.change {
+                Change::Insert { .. } => *length += 1,
+                Change::DeleteAt { .. } | Change::DeleteRule { .. } => *length -= 1,
+                Change::NewChain(_) | Change::DeleteChain(_) | Change::SetPolicy { .. } => {}
+            }
+        }
+        Self { plan, lengths }
+    }
+
+    /// The edits of `now` that were made already and do not show, though their chains are as long as we left them: so nobody took the rules away, they
+    /// read back as something else.
+    pub fn repeated(&self, now: &Plan, observed: &Observed) -> Option<BTreeMap<Option<Object>, Stuck>> {
+        let made: Vec<_> = self.plan.edits().map(|(family, table, edit)| (family, table, &edit.change)).collect();
+        let as_left = |family, table, edit: &Edit| {
+            let id = ChainId { family, table, chain: edit.change.chain().clone() };
+            self.lengths.get(&id) == Some(&length(observed, &id))
+        };
+        let again: BTreeMap<Option<Object>, Stuck> = now
+            .edits()
+            .filter(|(_, _, edit)| matches!(edit.change, Change::Insert { .. }))
+            .filter(|(family, table, edit)| made.contains(&(*family, *table, &edit.change)) && as_left(*family, *table, edit))
+            .map(|(family, table, edit)| (edit.object.clone(), report::stuck(family, table, edit)))
+            .collect();
+        (!again.is_empty()).then_some(again)
+    }
+}
+
+/// The number of rules of a chain; 0 where there is none.
+fn length(observed: &Observed, id: &ChainId) -> usize {
+    let Some(Observation::Read(tables)) = observed.families.get(&id.family) else { return 0 };
+    tables.get(&id.table).and_then(|table| table.chains.get(&id.chain)).map_or(0, |chain| chain.rules.len())
+}
