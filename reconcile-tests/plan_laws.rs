@@ -399,11 +399,14 @@ proptest! {
     #[test]
     fn after_a_kill_anywhere_the_next_plan_finishes_as_safely(world in world()) {
         let plan = plan::plan(&world.desired, &world.live).expect("all families can be read");
+        // What the record says at that time.
+        let killed = Desired { direct: direct::prospect(&world.desired, &world.live), ..world.desired.clone() };
         for state in states_between(&plan, &world.live) {
-            prop_assert_eq!(leak(&world.desired, &state), None);
-            let next = plan::plan(&world.desired, &state).expect("all families can be read");
+            prop_assert_eq!(leak(&killed, &state), None);
+            let next = plan::plan(&killed, &state).expect("all families can be read");
             let end = after(&next, &state);
-            let last = plan::plan(&world.desired, &end).expect("all families can be read");
+            let verified = Desired { direct: committed(direct::prospect(&killed, &state)), ..killed.clone() };
+            let last = plan::plan(&verified, &end).expect("all families can be read");
             prop_assert!(last.is_empty(), "the last plan is {last:#?}");
             prop_assert!(!format!("{end:?}").contains(plan::ownership::GATE), "a gate is left");
         }
