@@ -1,4 +1,5 @@
-//! The classic layout with the real tools: rules straight in built-in chains, ours by count, beside rules of others that may be equal to ours.
+//! The classic layout with the real tools: rules straight in built-in chains, ours by count, beside rules of others that may
+//! be equal to ours.
 
 use rustix::process::Signal;
 

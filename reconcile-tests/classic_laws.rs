@@ -1,5 +1,5 @@
-//! The laws of rules that stand straight in built-in chains, on the random worlds of `plan_laws`: some of them have such rules, copies of them that are somebody
-//! else's, or no record.
+//! The laws of rules that stand straight in built-in chains, on the random worlds of `plan_laws`: some of them have such
+//! rules, copies of them that are somebody else's, or no record.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,8 @@ fn wanted(world: &World) -> BTreeMap<ChainId, Vec<Rule>> {
     wanted
 }
 
-/// The rules of every chain, sorted: which of two equal rules is ours may be told differently after a kill, so their places among others may differ.
+/// The rules of every chain, sorted: which of two equal rules is ours may be told differently after a kill, so their places
+/// among others may differ.
 fn census(observed: &Observed) -> Vec<(Family, Table, ChainName, Vec<LiveRule>)> {
     let sorted = |rules: &[LiveRule]| {
         let mut rules = rules.to_vec();

@@ -112,8 +112,8 @@ fn guest_key(device: &str) -> Key {
     Key::Guest(DeviceName::new(device).expect("a device name"))
 }
 
-/// A network of a random world: which of its possible rules it has, in private chains or straight in built-in ones. There, networks share a subnet, so that some of
-/// their rules are equal.
+/// A network of a random world: which of its possible rules it has, in private chains or straight in built-in ones. There,
+/// networks share a subnet, so that some of their rules are equal.
 fn network(number: usize, chosen: [bool; 6], layout: Layout) -> ObjectRules {
     let bridge = format!("virbr{number}");
     let subnet = if layout == Layout::Chains { format!("10.0.{number}.0/24") } else { "10.0.9.0/24".to_owned() };

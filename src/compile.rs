@@ -1,5 +1,5 @@
-//! Policy to rules, in libvirt's layout: every network and guest into its own chains and its blocks in the shared ones, or, of
-//! networks, straight into built-in chains ([`Layout`]).
+//! Policy to rules, in libvirt's layout: every network and guest into its own chains and its blocks in the shared ones, or,
+//! of networks, straight into built-in chains ([`Layout`]).
 //!
 //! [`network`] follows networks.md section 3, [`bridge_filter`] and [`ip_filter`] nwfilter.md sections 2 to 4, [`learning`] its
 //! section 5, [`hooks`] makes what all of them hang on. Objects are compiled one by one and know nothing of each other, so that one
@@ -49,14 +49,15 @@ pub struct ObjectRules {
     pub chains: BTreeMap<ChainId, Vec<PlacedRule>>,
     /// Its blocks in base chains, and its hooks in built-in chains of ebtables, first to last.
     pub shared: BTreeMap<ChainId, Vec<PlacedRule>>,
-    /// Its block straight in built-in chains of iptables, first to last (the classic layout). No key tells these rules from those of others: they are ours by
-    /// the record's count of copies alone, see [`crate::plan::direct`].
+    /// Its block straight in built-in chains of iptables, first to last (the classic layout). No key tells these rules from
+    /// those of others: they are ours by the record's count of copies alone, see [`crate::plan::direct`].
     pub direct: BTreeMap<ChainId, Vec<PlacedRule>>,
 }
 
 /// How the rules of networks are spelled; those of guests are the same in every layout.
 ///
-/// The era before private chains is described twice, and the descriptions differ (networks.md section 4), so there are two lists to choose from.
+/// The era before private chains is described twice, and the descriptions differ (networks.md section 4), so there are two
+/// lists to choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Layout {
     /// Private chains, as libvirt has made them since 5.1.0.
@@ -64,7 +65,8 @@ pub enum Layout {
     Chains,
     /// Straight in built-in chains, the rules that libvirt made then.
     Classic,
-    /// The same place, the rules that libvirt's own description of its firewall lists. What that is silent about (IPv6, forward devices) is as in [`Layout::Classic`].
+    /// The same place, the rules that libvirt's own description of its firewall lists. What that is silent about (IPv6,
+    /// forward devices) is as in [`Layout::Classic`].
     ClassicDocument,
 }
 
@@ -225,10 +227,12 @@ impl ObjectRules {
 
     /// Whether the other has the same rules in the same chains, wherever in the XML they come from.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let same = |((one, ours), (two, theirs)): ((&ChainId, &Vec<PlacedRule>), (&ChainId, &Vec<PlacedRule>))| {
-            one == two && ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| ours.rule == theirs.rule)
-        };
-        self.blocks().count() == other.blocks().count() && self.blocks().zip(other.blocks()).all(same)
+        fn rules(placed: &[PlacedRule]) -> impl Iterator<Item = &Rule> {
+            placed.iter().map(|placed| &placed.rule)
+        }
+        let mut pairs = self.blocks().zip(other.blocks());
+        self.blocks().count() == other.blocks().count()
+            && pairs.all(|((one, ours), (two, theirs))| one == two && rules(ours).eq(rules(theirs)))
     }
 
     /// No rules yet, known by the guest's device.

@@ -1,8 +1,8 @@
 //! Observed and desired rules in, a plan out: every choice is made here, `commit` makes none.
 //!
-//! [`ownership`] and [`direct`] say which observed rules are ours, [`edit`] finds the smallest change of each chain and [`table`]
-//! of each table, [`order`] arranges the changes so that no prefix of them opens what both ends keep closed, [`script`] spells
-//! them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
+//! [`ownership`] and [`direct`] say which observed rules are ours, [`edit`] finds the smallest change of each chain and
+//! [`table`] of each table, [`order`] arranges the changes so that no prefix of them opens what both ends keep closed,
+//! [`script`] spells them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
 
 pub mod desire;
 pub mod direct;

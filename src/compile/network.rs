@@ -1,4 +1,5 @@
-//! A virtual network (networks.md section 3) into its blocks in libvirt's seven network chains; [`classic`] spells it without them.
+//! A virtual network (networks.md section 3) into its blocks in libvirt's seven network chains; [`classic`] spells it
+//! without them.
 //!
 //! libvirt inserts every rule at the head of its chain; the blocks here are written in the order that results, first to last, so
 //! later addresses come first. Guests change nothing. Nothing here looks at other networks.

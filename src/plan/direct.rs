@@ -1,11 +1,13 @@
 //! Rules of ours straight in built-in chains, among those of others: which of the live ones are ours, and where new ones go.
 //!
-//! The classic layout has no chain and no key that says whose a rule is (networks.md 4.3), so the record counts: it knows how many copies of each rule we put into a
-//! chain, and what lives beyond that is somebody else's, equal or not. Equal copies cannot be told apart by their text, only by where they stand: ours are those
-//! that follow each other as the record remembers (the foremost, if several do), else the first ones.
+//! The classic layout has no chain and no key that says whose a rule is (networks.md 4.3), so the record counts: it knows
+//! how many copies of each rule we put into a chain, and what lives beyond that is somebody else's, equal or not. Equal
+//! copies cannot be told apart by their text, only by where they stand: ours are those that follow each other as the record
+//! remembers (the foremost, if several do), else the first ones.
 //!
-//! Without a record every live rule is foreign, and ours come in beside equal ones. To adopt those instead would save a few rules after a crash of the file system and
-//! give us the right to delete what an administrator wrote, so it is not done; a remark says how many there are.
+//! Without a record every live rule is foreign, and ours come in beside equal ones. To adopt those instead would save a few
+//! rules after a crash of the file system and give us the right to delete what an administrator wrote, so it is not done; a
+//! remark says how many there are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -31,8 +33,8 @@ pub struct Possession {
 pub struct Pending {
     /// What is ours after it.
     pub wanted: Vec<Rule>,
-    /// The copies of any of these rules that were not ours before it. Without them nothing would tell, after a kill, whether the one live copy of a rule is the one that we
-    /// were about to put in or one that was there.
+    /// The copies of any of these rules that were not ours before it. Without them nothing would tell, after a kill, whether
+    /// the one live copy of a rule is the one that we were about to put in or one that was there.
     pub foreign: Vec<Rule>,
 }
 
@@ -62,7 +64,9 @@ pub fn ours(live: &[LiveRule], possession: Option<&Possession>) -> Vec<bool> {
     quota.retain(|_, copies| *copies > 0);
     let wanted = possession.pending.as_ref().map_or(&[][..], |pending| &pending.wanted);
     if let Some(whole) = [&possession.ours, wanted].into_iter().find_map(|rules| (count(rules) == quota).then(|| window(live, rules))?) {
-        whole.into_iter().for_each(|index| found[index] = true);
+        for index in whole {
+            found[index] = true;
+        }
         return found;
     }
     // Somebody moved or deleted some.
@@ -79,7 +83,8 @@ pub fn ours(live: &[LiveRule], possession: Option<&Possession>) -> Vec<bool> {
     found
 }
 
-/// Where the rules of a sequence stand one after the other, as far forward and then as close together as they do; `None` when they do not.
+/// Where the rules of a sequence stand one after the other, as far forward and then as close together as they do; `None`
+/// when they do not.
 fn window(live: &[LiveRule], sequence: &[Rule]) -> Option<Vec<usize>> {
     let mut end = 0;
     for rule in sequence {
@@ -133,11 +138,13 @@ fn known_rule(rule: &LiveRule) -> Option<&Rule> {
     if let LiveRule::Known(rule) = rule { Some(rule) } else { None }
 }
 
-/// The target of a built-in chain: `rest`, in which everybody's rules and hooks have their places, without those of ours that go and with those that stay or come; an unwanted one that `stays` keeps its place.
+/// The target of a built-in chain: `rest`, in which everybody's rules and hooks have their places, without those of ours
+/// that go and with those that stay or come; an unwanted one that `stays` keeps its place.
 ///
-/// Our rules stand in the order of `wanted`, whatever is between them, since that order decides verdicts. A rule that is missing from a block goes where the block is; a whole
-/// block goes behind the one before it, else to the head, in front of foreign rules as libvirt put it, but never in front of the jumps to guests' filters:
-/// what a network accepts is accepted for good.
+/// Our rules stand in the order of `wanted`, whatever is between them, since that order decides verdicts. A rule that is
+/// missing from a block goes where the block is; a whole block goes behind the one before it, else to the head, in front of
+/// foreign rules as libvirt put it, but never in front of the jumps to guests' filters: what a network accepts is accepted
+/// for good.
 pub fn weave<'a>(
     live: &'a [LiveRule],
     found: &[bool],

@@ -1,7 +1,8 @@
 //! The smallest change of one chain: its live rules and the list that it should hold in, edits out.
 //!
-//! A target is a list of [`Slot`]s: live rules that stay, in their order, and new ones between them. How a target comes about differs
-//! ([`whole`] for chains of our own, [`blocks`] for shared ones, [`hooks`] for built-in ones, [`super::direct::weave`] for those with rules of ours among others'); how it becomes edits does not ([`edits`]).
+//! A target is a list of [`Slot`]s: live rules that stay, in their order, and new ones between them. How a target comes
+//! about differs ([`whole`] for chains of our own, [`blocks`] for shared ones, [`hooks`] for built-in ones,
+//! [`super::direct::weave`] for those with rules of ours among others'); how it becomes edits does not ([`edits`]).
 
 use std::collections::HashMap;
 

@@ -1,7 +1,8 @@
 //! A network as libvirt spelled it up to 5.0 (networks.md section 4): straight in INPUT, OUTPUT, FORWARD and POSTROUTING.
 //!
-//! Where the rules stand decides here: what leaves one network is judged by its block before the block of another says what may enter that one, so
-//! the order of blocks in FORWARD is part of the meaning (networks.md 4.4) and the plan keeps it by name. What the era could not say is refused at its place.
+//! Where the rules stand decides here: what leaves one network is judged by its block before the block of another says what
+//! may enter that one, so the order of blocks in FORWARD is part of the meaning (networks.md 4.4) and the plan keeps it by
+//! name. What the era could not say is refused at its place.
 
 use super::{
     Block, Passage, Service, TCP, UDP, accept_answers, accept_crossing, accept_input, accept_inward, accept_output, accept_outward,
@@ -56,7 +57,8 @@ impl Block<'_> {
         self.fill_built_in(List::Actual);
     }
 
-    /// What the document of that time lists (networks.md 4.2): less in INPUT and OUTPUT, one rule of translation, nothing in mangle.
+    /// What the document of that time lists (networks.md 4.2): less in INPUT and OUTPUT, one rule of translation, nothing in
+    /// mangle.
     pub(super) fn fill_document(&mut self) {
         self.fill_built_in(List::Document);
     }
