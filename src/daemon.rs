@@ -26,6 +26,7 @@ use crate::monitor::{Monitor, News};
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::{self, Computed, Reading};
+use crate::resolve::Link;
 use crate::watch::Watch;
 use control::{Answer, Ask, Question};
 use damper::Damper;
@@ -101,6 +102,8 @@ pub struct Daemon<K> {
     repair_due: Option<Instant>,
     /// The files of the last pass.
     loaded: Option<Loaded>,
+    /// The devices that it saw.
+    links: Vec<Link>,
     /// The generation of the rules that the last pass verified.
     verified: Option<u32>,
     /// When the rules are to be read whatever the generation says.
@@ -132,6 +135,7 @@ impl<K: Kernel> Daemon<K> {
             writers: BTreeSet::new(),
             repair_due: None,
             loaded: None,
+            links: Vec::new(),
             verified: None,
             look_by: Instant::now(),
             look_again: false,
@@ -244,7 +248,8 @@ impl<K: Kernel> Daemon<K> {
     async fn poll(&mut self) {
         let unmoved = self.verified.is_some() && self.reconciler.generation() == self.verified;
         let loaded = tokio::task::block_in_place(|| load::load(&self.orders.state)).ok();
-        if unmoved && loaded == self.loaded && Instant::now() < self.look_by {
+        let same_links = links::links().await.unwrap_or_default() == self.links;
+        if unmoved && same_links && loaded == self.loaded && Instant::now() < self.look_by {
             return;
         }
         self.pass(Cause::Poll).await;
@@ -269,7 +274,7 @@ impl<K: Kernel> Daemon<K> {
 
     /// Reads the state; where that fails, the last one stays and the reason is returned.
     async fn read(&mut self) -> Option<String> {
-        let links = links::links().await.unwrap_or_default();
+        self.links = links::links().await.unwrap_or_default();
         let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict, layout: self.orders.layout };
         let loaded = match tokio::task::block_in_place(|| load::load(&self.orders.state)) {
             Ok(loaded) => loaded,
@@ -278,7 +283,7 @@ impl<K: Kernel> Daemon<K> {
                 return Some(failure.to_string());
             }
         };
-        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &links, reading));
+        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &self.links, reading));
         self.loaded = Some(loaded);
         None
     }
