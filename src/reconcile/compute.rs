@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::compile::{self, Compiled};
+use crate::compile::{self, Compiled, Layout};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::load::Loaded;
 use crate::model::filter::Filter;
@@ -45,13 +45,15 @@ pub struct Counts {
     pub interfaces: usize,
 }
 
-/// How the files are to be read.
+/// How the files are to be read and spelled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Whose rules: the XML's or libvirt's.
     pub quirks: Quirks,
     /// Whether warnings are errors.
     pub strict: bool,
+    /// How the rules of networks are spelled.
+    pub layout: Layout,
 }
 
 /// The files, read: what everything else follows from.
@@ -106,7 +108,7 @@ fn follow(
     remark: impl FnOnce(&Documents, &Resolved) -> Vec<Diagnostic>,
 ) -> Computed {
     let resolved = resolve::resolve(&documents.parsed, &documents.stock, links, reading.quirks);
-    let compiled = compile::compile(&resolved, reading.quirks);
+    let compiled = compile::compile(&resolved, reading.quirks, reading.layout);
     let remarks = remark(&documents, &resolved);
     let Documents { sources, counts, parsed, .. } = documents;
     let broken = parsed.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
