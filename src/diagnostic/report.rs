@@ -46,11 +46,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> Strin
 
 /// The diagnostic on one line: `path:line:column: error[code]: message`, without a newline.
 pub fn short(diagnostic: &Diagnostic, sources: &Sources) -> String {
-    let word = match diagnostic.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    };
+    let word = diagnostic.severity.as_str();
     let place = sources.position(diagnostic.span()).to_string();
     format!("{}: {word}[{}]: {}", one_line(&place), diagnostic.code, one_line(&diagnostic.message))
 }

@@ -199,7 +199,7 @@ mod tests {
         let told = told(found);
         let of = |file: u32| told.iter().filter(move |told| told.span().file == FileId(file));
         assert_eq!((of(0).count(), of(1).count()), (MOST_TOLD + 1, 1));
-        let last = of(0).last().map(|told| (told.code, told.severity, told.message.as_str()));
+        let last = of(0).next_back().map(|told| (told.code, told.severity, told.message.as_str()));
         assert_eq!(last, Some(("too-many-to-show", Severity::Error, "900 more like this in the same file are not shown")));
     }
 }
