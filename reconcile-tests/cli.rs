@@ -192,6 +192,20 @@ fn purge_leaves_an_empty_host_empty() {
 }
 
 #[test]
+fn a_purge_that_cannot_see_the_rules_does_not_say_that_they_are_gone() {
+    let world = with_state();
+    world.apply();
+    let program = world.scratch("bridgeward");
+    fs::copy(env!("CARGO_BIN_EXE_bridgeward"), &program).expect("the program can be copied");
+    fs::set_permissions(world.scratch(""), fs::Permissions::from_mode(0o777)).expect("the directory is ours");
+    let answer = world.sh(&format!(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups {} --state state --run-dir own purge 2>&1 && code=0 || code=$?; echo \"exit code $code\"",
+        program.display()
+    ));
+    assert!(answer.contains("rules cannot be read") && answer.ends_with("exit code 2\n"), "{answer}");
+}
+
+#[test]
 fn applies_at_the_same_time_wait_for_each_other() {
     let world = with_state();
     let program = env!("CARGO_BIN_EXE_bridgeward");

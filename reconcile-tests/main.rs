@@ -9,6 +9,7 @@ mod cli;
 mod conformance;
 mod convergence;
 mod demo;
+mod documents;
 mod enforcement;
 mod fixture;
 mod foreign;

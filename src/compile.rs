@@ -70,6 +70,13 @@ pub enum Layout {
     ClassicDocument,
 }
 
+impl ObjectRules {
+    /// The families that it has chains or rules in; one may come several times.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        self.chains.keys().chain(self.shared.keys()).map(|chain| chain.family)
+    }
+}
+
 /// What a rule in a shared chain is recognised by (design section 4, ownership).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {

@@ -23,7 +23,7 @@ use crate::plan::desire::{self, Choices, Keeping};
 use crate::plan::direct::{self, Possession};
 use crate::plan::script::{self, Script};
 use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
-use crate::ruleset::{ChainId, Family, Observed};
+use crate::ruleset::{ChainId, Family, Observation, Observed};
 use crate::source::Position;
 use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored};
 use compute::Computed;
@@ -186,6 +186,13 @@ impl<K: Kernel> Reconciler<K> {
             // Not its rules straight in built-in chains: those are ours only where the record says so.
             let known = || RecordedObject { rules: ObjectRules { direct: BTreeMap::new(), ..rules.clone() }, source: None };
             pass.record.objects.entry(object.clone()).or_insert_with(known);
+        }
+        // Nothing is desired, so a plan would do without what cannot be read; but "gone" has to be seen.
+        pass.observed = self.kernel.observe(&Family::ALL).await;
+        for family in pass.record.objects.values().flat_map(|known| known.rules.families()) {
+            if let Some(Observation::Unreadable(reason)) = pass.observed.families.get(&family) {
+                return Err(PlanError::Unreadable { family, reason: reason.clone() }.into());
+            }
         }
         self.finish(&mut pass).await?;
         pass.report.remarks.extend(direct::look_alikes(&computed.compiled.objects, &pass.observed));

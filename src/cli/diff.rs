@@ -21,7 +21,7 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     let (plan, observed, report) =
         if options.observed.is_empty() { live(settings, &computed)? } else { offline(settings, &computed, &options.observed)? };
     let text = match options.format {
-        Format::Json => json::json(&plan, &computed.sources),
+        Format::Json => json::json(&plan, &held(&report), &computed.sources),
         Format::Text if options.stat => show::stat(&plan),
         Format::Text => show::diff(&plan, &observed, &computed.sources, settings.output.data),
     };
@@ -34,6 +34,17 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     }
     let in_sync = plan.is_empty() && report.is_clean() && !computed.has_errors();
     Ok(if in_sync { Exit::Done } else { Exit::Attention })
+}
+
+fn held(report: &Report) -> Vec<json::Held<'_>> {
+    let parts = report.held.iter().map(|held| json::Held {
+        object: &held.object,
+        code: &held.code,
+        message: &held.message,
+        keeping: held.keeping,
+        place: held.place.as_ref(),
+    });
+    parts.collect()
 }
 
 fn live(settings: &Settings, computed: &Computed) -> anyhow::Result<(Plan, Observed, Report)> {

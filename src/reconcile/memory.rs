@@ -52,6 +52,9 @@ pub(super) fn verified<'a>(
         let rules = ObjectRules { keys: BTreeSet::from([Key::Guest(device.clone())]), ..ObjectRules::default() };
         objects.entry(Object::Interface(device)).or_insert(RecordedObject { rules, source: None });
     }
+    for (object, known) in unseen(record, observed) {
+        objects.entry(object).or_insert(known);
+    }
     let made = record.made().into_iter().filter(|chain| exists(observed, chain)).collect();
     Record { made, objects, direct: record.direct.clone(), intent: None }
 }
@@ -75,6 +78,13 @@ fn lingering(record: &Record, desired: &Desired, observed: &Observed) -> Vec<Dev
     let device = |key| if let Key::Guest(device) = key { Some(device) } else { None };
     let absent = record.keys().into_iter().filter(|key| !wanted.contains(key)).filter_map(device);
     absent.filter(|device| ownership::lives(observed, device)).collect()
+}
+
+/// Objects with rules in a family that cannot be read: they stay ours until somebody has seen that they are gone.
+fn unseen(record: &Record, observed: &Observed) -> Vec<(Object, RecordedObject)> {
+    let unreadable = |family| matches!(observed.families.get(&family), Some(Observation::Unreadable(_)));
+    let known = installed(record).objects.into_keys().filter_map(|object| Some((record.last_good(&object)?.clone(), object)));
+    known.filter(|(known, _)| known.rules.families().any(unreadable)).map(|(known, object)| (object, known)).collect()
 }
 
 /// The element that defines an object. Both lists are sorted.
@@ -117,5 +127,26 @@ fn exists(observed: &Observed, id: &ChainId) -> bool {
         Some(Observation::Read(tables)) => tables.get(&id.table).is_some_and(|table| table.chains.contains_key(&id.chain)),
         // What cannot be read may still be there.
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::{ChainName, Family, Table};
+
+    #[test]
+    fn what_cannot_be_seen_stays_ours_until_it_is_seen_to_be_gone() {
+        let object = Object::Interface(DeviceName::new("vnet0").expect("a device name"));
+        let chain = ChainId { family: Family::Ipv6, table: Table::Filter, chain: ChainName::new("FO-vnet0") };
+        let rules = ObjectRules { chains: BTreeMap::from([(chain, Vec::new())]), ..ObjectRules::default() };
+        let known = RecordedObject { rules, source: None };
+        let record = Record { objects: BTreeMap::from([(object.clone(), known)]), ..Record::default() };
+        let after = |observation| {
+            let observed = Observed { families: BTreeMap::from([(Family::Ipv6, observation)]) };
+            verified(&record, &Desired::default(), &observed, &Computed::default(), std::iter::empty()).objects
+        };
+        assert!(after(Observation::Unreadable("tainted".into())).contains_key(&object));
+        assert!(after(Observation::Read(BTreeMap::new())).is_empty());
     }
 }

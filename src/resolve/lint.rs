@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Resolved;
 use crate::diagnostic::Diagnostic;
-use crate::model::Quirks;
 use crate::model::filter::{Entry, Filter};
 use crate::model::interface::Interface;
+use crate::model::{Object, Quirks};
 use crate::parse::Parsed;
 use crate::source::{FileId, Span};
 
@@ -31,7 +31,7 @@ pub fn lint(documents: &[Parsed], stock: &[Filter], resolved: &Resolved, quirks:
     interfaces.sort_by_key(|interface| interface.span);
     let mut found = Vec::new();
     address::duplicates(&interfaces, &mut found);
-    address::outside_networks(&interfaces, &resolved.networks, &mut found);
+    address::outside_networks(&placeable(&interfaces, resolved), &resolved.networks, &mut found);
     address::overlaps(&resolved.networks, &mut found);
     unfiltered_guests(&interfaces, &mut found);
     // What a broken file uses is not known.
@@ -46,6 +46,12 @@ pub fn lint(documents: &[Parsed], stock: &[Filter], resolved: &Resolved, quirks:
     found.extend(survey.finish());
     found.sort_by_key(|diagnostic| (diagnostic.span(), diagnostic.code));
     bound(found)
+}
+
+/// The interfaces of which can be told where their addresses should be: while some network is not known, those that name theirs.
+fn placeable<'a>(interfaces: &[&'a Interface], resolved: &Resolved) -> Vec<&'a Interface> {
+    let all_known = !resolved.incomplete && resolved.held.iter().all(|held| matches!(held.object, Object::Interface(_)));
+    interfaces.iter().copied().filter(|interface| all_known || interface.network.is_some()).collect()
 }
 
 /// Leaves out what is beyond the limit, and says so where it begins: hostile files make as many remarks as they have rules.
@@ -63,7 +69,8 @@ fn bound(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
             kept.push(diagnostic);
         } else if *shown == SHOWN + 1 {
             let message = format!("{} more remarks `{}` are not shown", counts[diagnostic.code] - SHOWN, diagnostic.code);
-            kept.push(Diagnostic::note("more-remarks", message, diagnostic.span(), "the first of them"));
+            let more = Diagnostic::warning("more-remarks", message, diagnostic.span(), "the first of them");
+            kept.push(Diagnostic { severity: diagnostic.severity, ..more });
         }
     }
     kept

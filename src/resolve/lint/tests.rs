@@ -16,14 +16,18 @@ const BINDING: &str = "<filterbinding>
 
 /// A guest with these `<rule>`s.
 fn guest(xml: &str, quirks: Quirks) -> ([Parsed; 2], Resolved) {
-    let mut sources = Sources::default();
     let texts = [format!("<filter name='f'>{xml}</filter>"), BINDING.to_owned()];
+    state(texts, quirks)
+}
+
+fn state<const N: usize>(texts: [String; N], quirks: Quirks) -> ([Parsed; N], Resolved) {
+    let mut sources = Sources::default();
     let documents = texts.map(|text| {
         let file = sources.add("test.xml", text);
         parse(&sources, file, quirks)
     });
     let faults: Vec<_> = documents.iter().flat_map(|document| &document.diagnostics).filter(|fault| fault.is_error()).collect();
-    assert!(faults.is_empty(), "{xml}: {faults:?}");
+    assert!(faults.is_empty(), "{faults:?}");
     let resolved = resolve(&documents, &[], &[], quirks);
     (documents, resolved)
 }
@@ -178,4 +182,21 @@ fn a_flood_of_remarks_is_cut_and_said_to_be() {
     assert_eq!(found.len(), SHOWN + 1);
     assert_eq!(found[SHOWN].message, "7 more remarks `unreachable-rule` are not shown");
     assert!(found[..SHOWN].iter().all(|diagnostic| diagnostic.code == "unreachable-rule"));
+}
+
+#[test]
+fn while_a_network_is_held_no_address_is_said_to_be_in_none() {
+    let network = |name: &str, bridge: &str, address: &str| {
+        format!("<network><name>{name}</name><bridge name='{bridge}'/><ip address='{address}' prefix='24'/></network>")
+    };
+    let binding =
+        || BINDING.replace("<filterref filter='f'/>", "<filterref filter='f'><parameter name='IP' value='192.0.2.9'/></filterref>");
+    let found = |bridge: &str| {
+        let networks = [network("a", "br-a", "10.0.0.1"), network("b", "br-b", "10.1.0.1"), network("c", bridge, "192.0.3.1")];
+        let [a, b, c] = networks;
+        let (documents, resolved) = state([a, b, c, "<filter name='f'/>".to_owned(), binding()], Quirks::Fixed);
+        lint(&documents, &[], &resolved, Quirks::Fixed).iter().map(|diagnostic| diagnostic.code).collect::<Vec<_>>()
+    };
+    assert_eq!(found("br-c"), ["address-outside-network"]);
+    assert_eq!(found("br-b"), Vec::<&str>::new(), "two networks share a bridge and are held");
 }
