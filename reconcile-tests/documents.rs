@@ -87,7 +87,7 @@ fn every_code_is_documented() {
     );
     for (code, (severities, example)) in codes {
         let severities: Vec<String> = severities.into_iter().collect();
-        let row = ["| `", code, "` | ", &severities.join(", "), " | ", &example.replace('|', "\\|"), " |\n"];
+        let row = ["| `", &code, "` | ", &severities.join(", "), " | ", &example.replace('|', "\\|"), " |\n"];
         table.extend(row);
     }
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
