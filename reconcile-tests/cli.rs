@@ -226,6 +226,78 @@ fn what_is_no_file_is_a_fault_and_is_never_waited_for() {
 }
 
 #[test]
+fn filter_list_names_every_filter_and_its_users() {
+    let world = with_state();
+    let answer = world.bridgeward(&["filter", "list"]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+    let line = |name: &str| answer.stdout.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{answer}"));
+    assert!(line("web").contains("web.xml:1") && line("web").ends_with("interface vnet0"), "{answer}");
+    assert!(line("clean-traffic").contains("<stock>") && line("clean-traffic").ends_with("filter web"), "{answer}");
+    world.write("broken.xml", "<filter name='broken'><rule action='fly'/></filter>");
+    let answer = world.bridgeward(&["filter", "list", "--format", "json"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    let document: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    assert_eq!(document["v"], 1);
+    let filters = document["filters"].as_array().expect("a list");
+    let named = |name: &str| filters.iter().find(|filter| filter["name"] == name).unwrap_or_else(|| panic!("no {name}: {answer}"));
+    assert_eq!((&named("web")["used_by"]["interfaces"][0], &named("web")["stock"]), (&"vnet0".into(), &false.into()));
+    assert_eq!((&named("broken")["broken"], &named("allow-arp")["stock"]), (&true.into(), &true.into()));
+}
+
+#[test]
+fn filter_show_prints_what_can_be_read_again() {
+    let world = with_state();
+    for name in ["clean-traffic", "web"] {
+        let answer = world.bridgeward(&["filter", "show", name]);
+        assert_eq!(answer.code, Some(0), "{answer}");
+        assert!(answer.stdout.starts_with("<!-- ") && answer.stdout.contains(&format!("<filter name='{name}'")), "{answer}");
+        let copy = World::new();
+        copy.write("copy.xml", &answer.stdout);
+        assert_eq!(copy.bridgeward(&["check"]).code, Some(0), "{answer}");
+    }
+    world.write("declared.xml", "<?xml version='1.0'?>\n<filter name='declared'/>\n");
+    let answer = world.bridgeward(&["filter", "show", "declared"]);
+    assert!(answer.stdout.starts_with("<?xml version='1.0'?>\n<!-- "), "{answer}");
+}
+
+#[test]
+fn filter_show_draws_in_both_notations() {
+    let world = with_state();
+    for (notation, head, jump) in [("dot", "digraph \"web\" {", "label=\"all frames\""), ("mermaid", "flowchart TB", "|\"all frames\"|")] {
+        let answer = world.bridgeward(&["filter", "show", "web", "--graph", notation]);
+        assert_eq!(answer.code, Some(0), "{answer}");
+        assert!(answer.stdout.starts_with(head) && answer.stdout.contains(jump), "{answer}");
+        assert!(answer.stdout.contains("500: accept in tcp dstportstart=443 (web)"), "{answer}");
+    }
+}
+
+#[test]
+fn a_filter_that_is_not_there_is_said_with_the_nearest_name() {
+    let world = with_state();
+    let answer = world.bridgeward(&["filter", "show", "clean-trafic"]);
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
+    assert!(answer.stderr.contains("did you mean `clean-traffic`?"), "{answer}");
+    world.write("broken.xml", "<filter name='broken'><rule action='fly'/></filter>");
+    let answer = world.bridgeward(&["filter", "show", "broken"]);
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
+    assert!(answer.stderr.contains("broken.xml:1"), "{answer}");
+}
+
+#[test]
+fn only_check_remarks_on_rules_that_are_right_and_hardly_meant() {
+    let world = with_state();
+    world.write(
+        "web.xml",
+        &FILTER.replace("<rule action='accept'", "<rule action='drop' direction='in' priority='1'><all/></rule><rule action='accept'"),
+    );
+    let answer = world.bridgeward(&["check"]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+    assert!(answer.stderr.contains("warning[unreachable-rule]"), "{answer}");
+    assert_eq!(world.bridgeward(&["check", "--strict"]).code, Some(1));
+    assert!(!world.bridgeward(&["render"]).stderr.contains("unreachable-rule"));
+}
+
+#[test]
 fn help_and_version_go_to_stdout_and_nonsense_is_refused() {
     let world = World::new();
     for argument in ["--help", "--version"] {

@@ -14,6 +14,7 @@ mod foreign;
 mod invalid;
 mod kill;
 mod libvirt_beside;
+mod lint;
 mod namespace;
 mod packet;
 mod plan_cases;

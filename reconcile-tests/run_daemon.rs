@@ -190,6 +190,23 @@ fn a_flush_is_repaired(tool: &str, tools: Tools) {
 }
 
 #[test]
+fn a_flush_is_repaired_without_waiting_for_the_poll_and_its_author_is_named() {
+    let world = World::new();
+    world.write("lab.xml", NETWORK);
+    let mut daemon = world.run(&["--poll", "1h"]);
+    daemon.wait_until("the first pass", || world.in_sync());
+    let good = world.save("iptables");
+    world.sh("iptables -F LIBVIRT_FWO");
+    daemon.wait_until("all rules as they were", || world.save("iptables") == good);
+    daemon.wait_until_log("rules changed by iptables[");
+    world.sh("iptables -A INPUT -s 192.0.2.9 -j DROP; ebtables -t nat -N somebody");
+    world.write("dmz.xml", &NETWORK.replace("lab", "dmz").replace("10.40.", "10.41."));
+    daemon.wait_until("the next file", || world.save("iptables").contains("10.41."));
+    let repairs = daemon.log().matches("drift repaired").count();
+    assert_eq!(repairs, 1, "neither our own commits nor foreign rules are drift: {}", daemon.log());
+}
+
+#[test]
 fn after_a_fight_with_another_writer_the_rules_are_in_place() {
     // Guests that came back one after another may stand in another order, which is in sync.
     let sorted = |text: String| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();

@@ -284,6 +284,12 @@ impl Daemon {
         fs::read_to_string(&self.log).expect("the log file is ours")
     }
 
+    /// Waits until the daemon has said this.
+    pub fn wait_until_log(&mut self, words: &str) {
+        let log = self.log.clone();
+        self.wait_until(words, || fs::read_to_string(&log).expect("the log file is ours").contains(words));
+    }
+
     /// Waits until a condition holds; the daemon's log is in the message if it never does, or if the daemon ends meanwhile.
     pub fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;

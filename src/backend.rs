@@ -5,6 +5,7 @@
 
 #[doc(hidden)]
 pub mod fake;
+pub mod generation;
 pub mod links;
 pub mod namespace;
 pub mod probe;
@@ -21,6 +22,12 @@ use crate::ruleset::{Family, Observed};
 pub trait Kernel {
     /// Reads all tables of these families, at the same time. Never fails as a whole: each family says for itself what was wrong.
     fn observe(&self, families: &[Family]) -> impl Future<Output = Observed> + Send;
+
+    /// A number that any change of the rules by anybody moves, and that costs next to nothing to ask; `None` where there is no such number for all
+    /// families, so that only reading tells.
+    fn generation(&self) -> Option<u32> {
+        None
+    }
 
     /// Feeds one restore to one family's tool.
     ///

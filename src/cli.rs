@@ -5,6 +5,7 @@
 mod apply;
 mod check;
 mod diff;
+mod filter;
 mod man;
 mod options;
 mod purge;
@@ -20,7 +21,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::output::Output;
-use options::{Command, Options};
+use options::{Command, FilterVerb, Options};
 use settings::Settings;
 
 /// How a command ended.
@@ -88,6 +89,8 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?, diff),
         Command::Apply(apply) => apply::apply(&Settings::of(&options.global, output)?, apply),
         Command::Purge(purge) => purge::purge(&Settings::of(&options.global, output)?, purge),
+        Command::Filter { verb: FilterVerb::List(list) } => filter::list(&Settings::of(&options.global, output)?, list),
+        Command::Filter { verb: FilterVerb::Show(show) } => filter::show(&Settings::of(&options.global, output)?, show),
         Command::Run(run) => run::run(&options.global, output, run),
     }
 }

@@ -4,8 +4,10 @@
 //! in this process ever writes rules beside it. A state that cannot be read leaves the last one in force, and drift is repaired to that.
 
 pub mod control;
+pub mod damper;
 pub mod journal;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +17,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::backend::generation::{Generation, Writer};
 use crate::backend::{Kernel, links};
-use crate::load;
+use crate::load::{self, Loaded};
 use crate::model::Quirks;
+use crate::monitor::{Monitor, News};
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::{self, Computed, Reading};
+use crate::resolve::Link;
 use crate::watch::Watch;
 use control::{Answer, Ask, Question};
+use damper::Damper;
 use journal::{Cause, Journal};
 
-/// A burst of file changes is waited out, but not longer than this.
+/// A burst of rule changes, such as the restart of a firewall service, is over after so much silence.
+const RULES_QUIET: Duration = Duration::from_millis(50);
+
+/// A burst of changes is waited out, but not longer than this.
 const SETTLE_LIMIT: Duration = Duration::from_millis(500);
 
 /// How often the watched directories are compared with those that are there; a few `stat` calls.
@@ -57,6 +66,10 @@ pub struct Orders {
 enum Event {
     /// Something in the state directories changed.
     Files,
+    /// Somebody wrote nf_tables rules.
+    Rules,
+    /// Time to repair what somebody changed.
+    Repair,
     /// Time to look at files and kernel.
     Poll,
     /// Time to see whether the directories are still the same.
@@ -77,6 +90,21 @@ pub struct Daemon<K> {
     bell: Arc<Notify>,
     computed: Computed,
     journal: Journal,
+    /// Rings when somebody writes rules; `None` where the kernel cannot tell.
+    monitor: Option<Monitor>,
+    rules: Arc<Notify>,
+    damper: Damper,
+    /// Who changed rules since the last pass, and when that is to be repaired.
+    writers: BTreeSet<Writer>,
+    repair_due: Option<Instant>,
+    /// The files of the last pass.
+    loaded: Option<Loaded>,
+    /// The devices that it saw.
+    links: Vec<Link>,
+    /// The generation of the rules that the last pass verified.
+    verified: Option<u32>,
+    /// When the rules are to be read whatever the generation says.
+    look_by: Instant,
     /// Somebody else was writing during the last pass: the next one comes soon.
     look_again: bool,
 }
@@ -91,7 +119,24 @@ impl<K: Kernel> Daemon<K> {
         let watch = listen(&orders, &bell)?;
         // Until the state has been read, nothing may be taken for absent.
         let computed = Computed { resolved: crate::resolve::Resolved { incomplete: true, ..Default::default() }, ..Computed::default() };
-        Ok(Self { reconciler, orders, watch, bell, computed, journal: Journal::default(), look_again: false })
+        Ok(Self {
+            reconciler,
+            orders,
+            watch,
+            bell,
+            computed,
+            journal: Journal::default(),
+            monitor: None,
+            rules: Arc::new(Notify::new()),
+            damper: Damper::default(),
+            writers: BTreeSet::new(),
+            repair_due: None,
+            loaded: None,
+            links: Vec::new(),
+            verified: None,
+            look_by: Instant::now(),
+            look_again: false,
+        })
     }
 
     /// Works until told to stop; the rules stay. `reread` brings fresh orders on SIGHUP.
@@ -106,12 +151,15 @@ impl<K: Kernel> Daemon<K> {
         let _socket = control::listen(self.reconciler.store().path(), asks)?;
         let mut poll = ticks(self.orders.poll);
         let mut refresh = ticks(REFRESH);
+        self.monitor = self.listen_to_rules();
 
         self.pass(Cause::Start).await;
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         loop {
             let event = tokio::select! {
                 () = self.bell.notified() => Event::Files,
+                () = self.rules.notified() => Event::Rules,
+                () = reach(self.repair_due) => Event::Repair,
                 _ = poll.tick() => Event::Poll,
                 _ = refresh.tick() => Event::Refresh,
                 _ = hangup.recv() => Event::Hangup,
@@ -121,14 +169,14 @@ impl<K: Kernel> Daemon<K> {
             };
             match event {
                 Event::Files => {
-                    self.settle().await;
+                    settle(&self.bell, self.orders.settle).await;
                     self.watch.refresh();
                     self.pass(Cause::Files).await;
                     poll.reset();
                 }
-                Event::Poll => {
-                    self.pass(Cause::Poll).await;
-                }
+                Event::Rules => self.hear().await,
+                Event::Repair => self.repair().await,
+                Event::Poll => self.poll().await,
                 Event::Refresh => {
                     if self.watch.refresh() {
                         self.bell.notify_one();
@@ -153,37 +201,88 @@ impl<K: Kernel> Daemon<K> {
         Ok(())
     }
 
-    /// Waits until the files are quiet.
-    async fn settle(&self) {
-        let limit = Instant::now() + SETTLE_LIMIT.max(self.orders.settle);
-        while Instant::now() < limit {
-            if tokio::time::timeout(self.orders.settle, self.bell.notified()).await.is_err() {
-                return;
-            }
+    /// Without a monitor, drift is seen at the next poll; why there is none is said once.
+    fn listen_to_rules(&self) -> Option<Monitor> {
+        if self.reconciler.generation().is_none() {
+            tracing::info!(every = ?self.orders.poll, "the legacy tools do not announce changes of rules: looking for them");
+            return None;
+        }
+        let monitor = Monitor::new(Arc::clone(&self.rules));
+        monitor
+            .inspect_err(|error| tracing::warn!(%error, every = ?self.orders.poll, "cannot listen to rule changes: looking for them"))
+            .ok()
+    }
+
+    /// Somebody wrote rules: lets a burst settle, and has what it changed repaired, at once or, in a fight, after a pause.
+    async fn hear(&mut self) {
+        settle(&self.rules, RULES_QUIET).await;
+        let Some(monitor) = &self.monitor else { return };
+        let News { generations, overflow } = monitor.take();
+        let news: Vec<Generation> = generations.into_iter().filter(|generation| self.is_news(generation.id)).collect();
+        if news.is_empty() && !overflow {
+            return;
+        }
+        self.writers.extend(news.into_iter().filter_map(|generation| generation.writer));
+        let pause = self.damper.pause(std::time::Instant::now());
+        self.repair_due.get_or_insert(Instant::now() + pause);
+    }
+
+    /// Repairs what others changed.
+    async fn repair(&mut self) {
+        let writers = std::mem::take(&mut self.writers);
+        let who: Vec<String> = writers.iter().map(Writer::to_string).collect();
+        if self.pass(Cause::Rules(writers)).await.changed && self.damper.repaired(std::time::Instant::now()) {
+            tracing::error!(by = who.join(", "), "somebody keeps undoing our rules; the next repair waits a while");
         }
     }
 
+    /// Whether a generation is younger than the rules that we verified. The number may wrap around.
+    fn is_news(&self, id: u32) -> bool {
+        self.verified.is_none_or(|verified| (id.wrapping_sub(verified)).cast_signed() > 0)
+    }
+
+    /// Looks at files and rules, unless neither can have changed.
+    async fn poll(&mut self) {
+        let unmoved = self.verified.is_some() && self.reconciler.generation() == self.verified;
+        let loaded = tokio::task::block_in_place(|| load::load(&self.orders.state)).ok();
+        let same_links = links::links().await.unwrap_or_default() == self.links;
+        if unmoved && same_links && loaded == self.loaded && Instant::now() < self.look_by {
+            return;
+        }
+        self.pass(Cause::Poll).await;
+    }
+
     /// Reads the state, brings the kernel to it and says what was done.
-    async fn pass(&mut self, cause: Cause) -> Answer {
+    async fn pass(&mut self, cause: Cause) -> Outcome {
+        // Whatever the cause, everything is repaired.
+        self.repair_due = None;
+        self.writers.clear();
         let unreadable = self.read().await;
         let outcome = self.reconciler.pass(&self.computed).await;
-        self.journal.pass(cause, unreadable.as_deref(), &self.computed, &outcome);
-        self.look_again = outcome.as_ref().is_ok_and(|report| !report.parked.is_empty());
-        Answer::new(unreadable, &self.computed, outcome)
+        self.journal.pass(&cause, unreadable.as_deref(), &self.computed, &outcome);
+        let report = outcome.as_ref().ok();
+        self.look_again = report.is_some_and(|report| !report.parked.is_empty());
+        // What does not stay as written is tried again at the next poll.
+        self.verified = report.filter(|report| report.stuck.is_empty()).and_then(|report| report.generation);
+        self.look_by = Instant::now() + full_look();
+        let changed = report.is_some_and(|report| !report.edits.is_empty());
+        Outcome { changed, answer: Answer::new(unreadable, &self.computed, outcome) }
     }
 
     /// Reads the state; where that fails, the last one stays and the reason is returned.
     async fn read(&mut self) -> Option<String> {
-        let links = links::links().await.unwrap_or_default();
-        let paths = self.orders.state.clone();
+        self.links = links::links().await.unwrap_or_default();
         let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict };
-        match tokio::task::block_in_place(|| load::load(&paths).map(|loaded| compute::compute(&loaded, &links, reading))) {
-            Ok(computed) => {
-                self.computed = computed;
-                None
+        let loaded = match tokio::task::block_in_place(|| load::load(&self.orders.state)) {
+            Ok(loaded) => loaded,
+            Err(failure) => {
+                self.loaded = None;
+                return Some(failure.to_string());
             }
-            Err(failure) => Some(failure.to_string()),
-        }
+        };
+        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &self.links, reading));
+        self.loaded = Some(loaded);
+        None
     }
 
     /// Takes new orders, or keeps the old ones when they cannot be read.
@@ -210,7 +309,7 @@ impl<K: Kernel> Daemon<K> {
                 "the running daemon reads {} with other settings; stop it, or apply what it reads",
                 self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             )),
-            Question::Apply { .. } => self.pass(Cause::Asked).await,
+            Question::Apply { .. } => self.pass(Cause::Asked).await.answer,
         };
         // Whoever asked may have gone away meanwhile; the pass is done all the same.
         let _ = ask.reply.send(answer);
@@ -221,6 +320,37 @@ impl<K: Kernel> Daemon<K> {
             |paths: &[PathBuf]| paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect::<Vec<_>>();
         absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into()
     }
+}
+
+/// What a pass came to.
+struct Outcome {
+    /// Whether rules were written.
+    changed: bool,
+    answer: Answer,
+}
+
+/// Waits until a bell has been quiet for so long.
+async fn settle(bell: &Notify, quiet: Duration) {
+    let limit = Instant::now() + SETTLE_LIMIT.max(quiet);
+    while Instant::now() < limit {
+        if tokio::time::timeout(quiet, bell.notified()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits for a moment, for ever if there is none.
+async fn reach(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long the rules are trusted without being read: a minute, give or take six seconds, so that many hosts do not look at once.
+fn full_look() -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    Duration::from_millis(54_000 + RandomState::new().hash_one(0) % 12_000)
 }
 
 fn listen(orders: &Orders, bell: &Arc<Notify>) -> anyhow::Result<Watch> {

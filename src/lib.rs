@@ -17,6 +17,8 @@ pub mod parse;
 
 pub mod resolve;
 
+pub mod graph;
+
 pub mod ruleset;
 
 pub mod compile;
@@ -31,6 +33,7 @@ pub mod store;
 
 pub mod reconcile;
 
+pub mod monitor;
 pub mod watch;
 
 pub mod daemon;

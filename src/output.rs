@@ -65,7 +65,7 @@ impl Output {
     /// Writes diagnostics file by file in the order of their lines; what matters less than `least` is left out.
     pub fn diagnostics(self, diagnostics: &[Diagnostic], sources: &Sources, least: Severity) {
         let mut shown: Vec<_> = diagnostics.iter().filter(|diagnostic| diagnostic.severity <= least).collect();
-        shown.sort_by_key(|diagnostic| (sources.position(diagnostic.span()), diagnostic.severity));
+        shown.sort_by_cached_key(|diagnostic| (sources.position(diagnostic.span()), diagnostic.severity));
         for diagnostic in shown {
             self.message(&diagnostic::render(diagnostic, sources, self.messages));
         }

@@ -136,6 +136,11 @@ impl<K: Kernel> Reconciler<K> {
         self.hooks = hooks;
     }
 
+    /// The generation of the kernel's rules now, where the kernel has one; see [`Kernel::generation`].
+    pub fn generation(&self) -> Option<u32> {
+        self.kernel.generation()
+    }
+
     /// The record's directory.
     pub fn store(&self) -> &Store {
         &self.store
@@ -223,6 +228,9 @@ impl<K: Kernel> Reconciler<K> {
                 }
             }
         };
+        if !verified {
+            pass.report.generation = None;
+        }
         if verified {
             // Otherwise the record keeps claiming both what was there and what was meant to be.
             self.remember(&mut pass)?;
@@ -262,6 +270,8 @@ impl<K: Kernel> Reconciler<K> {
 
     /// Observes and plans; `pass` knows afterwards what was desired and observed.
     async fn plan(&mut self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
+        // Asked before looking: whoever writes in between moves it, and that is noticed.
+        pass.report.generation = self.kernel.generation();
         pass.observed = self.kernel.observe(&Family::ALL).await;
         pass.report.parked = self.parking.look(&pass.observed, Instant::now());
         let plan = self.replan(pass, false)?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::generation;
 use super::probe::{Tool, Tools, Variant, legacy_tables};
 use super::process::{self, Finished, RunFailure};
 use super::refusal::{self, Cause};
@@ -37,6 +38,12 @@ impl Kernel for System {
             async |family: Family| if families.contains(&family) { Some((family, self.observe_family(family).await)) } else { None };
         let (ipv4, ipv6, bridge) = tokio::join!(observe(Family::Ipv4), observe(Family::Ipv6), observe(Family::Bridge));
         Observed { families: [ipv4, ipv6, bridge].into_iter().flatten().collect() }
+    }
+
+    fn generation(&self) -> Option<u32> {
+        let silent = |tool: &Tool| tool.variant == Variant::Legacy;
+        let any_silent = Family::ALL.iter().filter_map(|family| self.tools.of(*family).ok()).any(silent);
+        if any_silent { None } else { generation::generation().ok() }
     }
 
     async fn commit(&self, family: Family, script: &Script) -> Result<(), Refusal> {

@@ -39,7 +39,7 @@ struct Place<'a> {
 
 pub fn check(settings: &Settings, options: &Check) -> anyhow::Result<Exit> {
     let paths = if options.paths.is_empty() { &settings.config.state } else { &options.paths };
-    let computed = block_on(settings.compute(paths))?;
+    let computed = block_on(settings.check(paths))?;
     match options.format {
         Format::Text => {
             settings.show(&computed);

@@ -165,6 +165,20 @@ Refused while `bridgeward run` lives, unless --stop is given.
 Exit status: 0 done, 1 something had to stay, 2 trouble.")]
     Purge(Purge),
 
+    /// List and show filters, the stock filters among them
+    #[command(after_help = "\
+Examples:
+  bridgeward filter list                                  every filter, where it is written and who uses it
+  bridgeward filter show clean-traffic                    its XML
+  bridgeward filter show clean-traffic --graph dot | dot -Tsvg > clean-traffic.svg
+
+Reads the state only: needs no root and touches nothing.")]
+    Filter {
+        /// What to do with filters
+        #[command(subcommand)]
+        verb: FilterVerb,
+    },
+
     /// Print the completion script for a shell
     #[command(after_help = "Examples:\n  bridgeward completions bash > /etc/bash_completion.d/bridgeward")]
     Completions {
@@ -175,6 +189,56 @@ Exit status: 0 done, 1 something had to stay, 2 trouble.")]
     /// Print the man page
     #[command(after_help = "Examples:\n  bridgeward man | man -l -")]
     Man,
+}
+
+/// What can be done with filters.
+#[derive(Debug, Subcommand)]
+pub enum FilterVerb {
+    /// List every filter with its UUID, its place and what uses it
+    #[command(after_help = "\
+Examples:
+  bridgeward filter list
+  bridgeward filter list --format json | jq -r '.filters[] | select(.used_by.interfaces == []) | .name'
+
+Exit status: 0 done, 1 some filter is broken, 2 trouble.")]
+    List(FilterList),
+
+    /// Print the XML of a filter, or a picture of what it includes and in which order its rules are looked at
+    #[command(after_help = "\
+Examples:
+  bridgeward filter show clean-traffic
+  bridgeward filter show clean-traffic --graph dot | dot -Tsvg > clean-traffic.svg
+  bridgeward filter show web --graph mermaid          for Markdown pages
+  bridgeward filter show clean-traffic > state/clean-traffic.xml      a copy to change; it replaces the stock filter
+
+Exit status: 0 done, 1 there is no such filter or it is broken, 2 trouble.")]
+    Show(FilterShow),
+}
+
+#[derive(Debug, Args)]
+pub struct FilterList {
+    /// Human text, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct FilterShow {
+    /// The filter's name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Print a picture in place of the XML
+    #[arg(long, value_name = "NOTATION", value_enum)]
+    pub graph: Option<GraphOption>,
+}
+
+/// See [`crate::graph::Notation`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphOption {
+    /// For Graphviz
+    Dot,
+    /// For Mermaid
+    Mermaid,
 }
 
 #[derive(Debug, Args)]

@@ -11,12 +11,12 @@ use crate::backend::system::System;
 use crate::backend::{links, namespace};
 use crate::config::{self, Config};
 use crate::diagnostic::{self, Severity};
-use crate::load::{self, LoadFailure};
+use crate::load::{self, LoadFailure, Loaded};
 use crate::model::Quirks;
 use crate::output::Output;
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
-use crate::reconcile::compute::{self, Computed, Reading};
+use crate::reconcile::compute::{self, Computed, Documents, Reading};
 use crate::resolve::Link;
 use crate::source::Sources;
 use crate::store::Store;
@@ -75,8 +75,23 @@ impl Settings {
     /// # Errors
     /// When a path is missing or unreadable: that is never taken for an empty state.
     pub async fn compute(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
-        let loaded = load::load(paths).map_err(with_help)?;
-        Ok(compute::compute(&loaded, &self.links().await, self.reading()))
+        Ok(compute::compute(&load(paths)?, &self.links().await, self.reading()))
+    }
+
+    /// Like [`Settings::compute`], with remarks on what is hardly meant.
+    ///
+    /// # Errors
+    /// As [`Settings::compute`].
+    pub async fn check(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
+        Ok(compute::check(&load(paths)?, &self.links().await, self.reading()))
+    }
+
+    /// Reads the configured state as far as single files go.
+    ///
+    /// # Errors
+    /// As [`Settings::compute`].
+    pub fn read(&self) -> anyhow::Result<Documents> {
+        Ok(compute::read(&load(&self.config.state)?, self.reading()))
     }
 
     /// The devices of this network namespace.
@@ -133,6 +148,10 @@ fn with_help(failure: LoadFailure) -> anyhow::Error {
         LoadFailure::Unreadable { .. } | LoadFailure::TooMuch { .. } => return failure.into(),
     };
     anyhow!("{failure}\n  help: {help}")
+}
+
+fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+    load::load(paths).map_err(with_help)
 }
 
 fn read_config(path: Option<&Path>, output: Output) -> anyhow::Result<Config> {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::backend::generation::Writer;
 use crate::diagnostic::{self, Severity, Style};
 use crate::model::Object;
 use crate::reconcile::Failure;
@@ -14,12 +15,14 @@ use crate::reconcile::report::{Changed, Count, Report};
 const MOST_LINES: usize = 40;
 
 /// Why there was a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// The daemon came up.
     Start,
     /// State files changed.
     Files,
+    /// These processes wrote rules.
+    Rules(BTreeSet<Writer>),
     /// It was time to look.
     Poll,
     /// SIGHUP.
@@ -37,7 +40,7 @@ pub struct Journal {
 
 impl Journal {
     /// Tells of one pass.
-    pub fn pass(&mut self, cause: Cause, unreadable: Option<&str>, computed: &Computed, outcome: &Result<Report, Failure>) {
+    pub fn pass(&mut self, cause: &Cause, unreadable: Option<&str>, computed: &Computed, outcome: &Result<Report, Failure>) {
         let mut now = BTreeSet::new();
         if let Some(reason) = unreadable {
             now.insert(format!("{reason}; the last state that could be read stays in force"));
@@ -74,23 +77,43 @@ impl Journal {
         self.told = now;
     }
 
-    fn changes(&mut self, cause: Cause, computed: &Computed, report: &Report) {
+    fn changes(&mut self, cause: &Cause, computed: &Computed, report: &Report) {
         let objects = fingerprint(computed);
         let same_state = self.objects.replace(objects) == Some(objects);
         let total = report.total();
         if report.edits.is_empty() {
-            if cause != Cause::Poll {
-                tracing::info!(?cause, objects = report.objects, took = ?report.took, "in sync");
+            if !matches!(cause, Cause::Poll | Cause::Rules(_)) {
+                tracing::info!(%cause, objects = report.objects, took = ?report.took, "in sync");
             }
             return;
         }
         let what = if same_state { "drift repaired" } else { "state applied" };
-        tracing::info!(?cause, inserted = total.inserted, deleted = total.deleted, held = report.held.len(), took = ?report.took, "{what}");
+        tracing::info!(%cause, inserted = total.inserted, deleted = total.deleted, held = report.held.len(), took = ?report.took, "{what}");
         for line in details(report) {
             tracing::info!("  {line}");
         }
         if report.changed.len() > MOST_LINES {
             report.changed.iter().for_each(|changed| tracing::debug!("  {}", changed.line));
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Start => f.write_str("start"),
+            Self::Files => f.write_str("files changed"),
+            Self::Rules(writers) if writers.is_empty() => f.write_str("rules changed"),
+            Self::Rules(writers) => {
+                f.write_str("rules changed by ")?;
+                for (at, writer) in writers.iter().enumerate() {
+                    write!(f, "{}{writer}", if at == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Self::Poll => f.write_str("poll"),
+            Self::Hangup => f.write_str("hangup"),
+            Self::Asked => f.write_str("apply"),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::load::Loaded;
 use crate::model::filter::Filter;
 use crate::model::{Object, Quirks};
 use crate::parse::{self, Broken, BrokenKind, Parsed};
-use crate::resolve::{self, Link, Resolved};
+use crate::resolve::{self, Link, Resolved, lint};
 use crate::source::{Sources, Span};
 use crate::stock;
 
@@ -49,8 +49,21 @@ pub struct Reading {
     pub strict: bool,
 }
 
-/// Parses, resolves and compiles.
-pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
+/// The files, read: what everything else follows from.
+#[derive(Debug, Clone, Default)]
+pub struct Documents {
+    /// The files, for places and carets; stock filters among them.
+    pub sources: Sources,
+    /// How many files, networks, filters and interfaces were read.
+    pub counts: Counts,
+    /// What each file defines.
+    pub parsed: Vec<Parsed>,
+    /// The built-in filters.
+    pub stock: Vec<Filter>,
+}
+
+/// Parses every file.
+pub fn read(loaded: &Loaded, reading: Reading) -> Documents {
     let mut sources = Sources::default();
     let entered = loaded.enter(&mut sources);
     let mut documents = entered.faults;
@@ -65,11 +78,36 @@ pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
         interfaces: documents.iter().map(|parsed| parsed.interfaces.len()).sum(),
     };
     let stock = stock(&mut sources, reading.quirks);
-    let resolved = resolve::resolve(&documents, &stock, links, reading.quirks);
+    Documents { sources, counts, parsed: documents, stock }
+}
+
+/// Parses, resolves and compiles.
+pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
+    follow(read(loaded, reading), links, reading, |_, _| Vec::new())
+}
+
+/// Like [`compute`], and remarks on what is right and yet hardly meant.
+pub fn check(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
+    follow(read(loaded, reading), links, reading, |documents, resolved| {
+        lint::lint(&documents.parsed, &documents.stock, resolved, reading.quirks)
+    })
+}
+
+/// Resolves and compiles; `remark` may add to what is said about the files.
+fn follow(
+    documents: Documents,
+    links: &[Link],
+    reading: Reading,
+    remark: impl FnOnce(&Documents, &Resolved) -> Vec<Diagnostic>,
+) -> Computed {
+    let resolved = resolve::resolve(&documents.parsed, &documents.stock, links, reading.quirks);
     let compiled = compile::compile(&resolved, reading.quirks);
-    let broken = documents.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
-    let mut diagnostics: Vec<Diagnostic> = documents.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
+    let remarks = remark(&documents, &resolved);
+    let Documents { sources, counts, parsed, .. } = documents;
+    let broken = parsed.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
+    let mut diagnostics: Vec<Diagnostic> = parsed.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
     diagnostics.extend(resolved.diagnostics.iter().chain(&compiled.diagnostics).cloned());
+    diagnostics.extend(remarks);
     if reading.strict {
         diagnostics.iter_mut().for_each(escalate);
     }

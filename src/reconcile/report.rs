@@ -33,6 +33,8 @@ pub struct Report {
     pub remarks: BTreeSet<Remark>,
     /// What went wrong on the way without stopping the pass.
     pub warnings: Vec<String>,
+    /// The generation of the rules that were verified; `None` where the kernel has no such number, or nothing was verified.
+    pub generation: Option<u32>,
     /// From the lock to the verified end.
     pub took: Duration,
 }

@@ -63,11 +63,11 @@ const IP_PROTOCOLS: [(&str, u32); 9] =
 pub(super) fn read(text: &str, rule: &Rule, spec: &AttributeSpec, quirks: Quirks) -> Result<Option<Literal>, Refusal> {
     let value = match spec.kind {
         // Where variables do not work (nwfilter.md 4.2), libvirt acts as if nothing had been written, and `fixed` never lets a rule widen.
-        ValueKind::Comment => return Err(Refusal::new("expected no variable here")),
-        ValueKind::States | ValueKind::Flag | ValueKind::TcpFlags if quirks == Quirks::Fixed => {
+        ValueKind::Comment | ValueKind::States | ValueKind::Flag | ValueKind::TcpFlags if quirks == Quirks::Fixed => {
             return Err(Refusal::new("expected no variable here"));
         }
-        ValueKind::States | ValueKind::Flag => return Ok(None),
+        ValueKind::Comment if rule.protocol.layer() != Layer::Link => return Err(Refusal::new("expected no variable here")),
+        ValueKind::Comment | ValueKind::States | ValueKind::Flag => return Ok(None),
         ValueKind::TcpFlags => Literal::TcpFlags(0, 0),
         ValueKind::Number { .. } if is_port(spec.name) => port(text, rule, spec.name, quirks)?,
         ValueKind::Number { .. } | ValueKind::Decimal | ValueKind::EtherType { .. } | ValueKind::ArpOpcode | ValueKind::IpProtocol => {

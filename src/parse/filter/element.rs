@@ -121,13 +121,19 @@ fn ignored_attribute(element: &Element<'_>, written: &xml::Attribute<'_>) -> Dia
 /// Reads a value: a variable when it begins with `$`, whatever the kind, as libvirt has it.
 fn read_value(spec: &AttributeSpec, protocol: Protocol, written: &xml::Attribute<'_>, report: &mut Report<'_>) -> Option<Value> {
     match written.value.strip_prefix('$') {
-        Some(reference) => read_variable(spec, reference, written, report),
+        Some(reference) => read_variable(spec, protocol, reference, written, report),
         None => read_literal(spec, protocol, written, report).map(Value::Literal),
     }
 }
 
 /// Reads a variable and says what becomes of it where libvirt binds none.
-fn read_variable(spec: &AttributeSpec, reference: &str, written: &xml::Attribute<'_>, report: &mut Report<'_>) -> Option<Value> {
+fn read_variable(
+    spec: &AttributeSpec,
+    protocol: Protocol,
+    reference: &str,
+    written: &xml::Attribute<'_>,
+    report: &mut Report<'_>,
+) -> Option<Value> {
     let reading = match access::read(reference) {
         Ok(reading) => reading,
         Err(refusal) => {
@@ -138,15 +144,15 @@ fn read_variable(spec: &AttributeSpec, reference: &str, written: &xml::Attribute
     if let Some(laxity) = reading.laxity {
         laxity.report(spec.xml, &written.value, written.value_span, report);
     }
-    match variable_effect(spec.kind) {
+    match variable_effect(spec.kind, protocol.layer()) {
         VariableEffect::Bound => Some(Value::Variable(reading.value)),
         VariableEffect::Refused => {
             report.add(useless_variable(written, "expected a text; a variable makes libvirt write a broken command"));
             None
         }
-        VariableEffect::Dropped(label, instead) => {
+        VariableEffect::Useless(label) => {
             report.add_lax(useless_variable(written, label));
-            instead.map(Value::Literal)
+            Some(Value::Variable(reading.value))
         }
     }
 }
@@ -157,18 +163,19 @@ enum VariableEffect {
     Bound,
     /// The rule cannot be installed.
     Refused,
-    /// It is ignored, perhaps as if this had been written; with words for it.
-    Dropped(&'static str, Option<Literal>),
+    /// Its value means nothing, but it has to have one, and the rule is repeated for each; with words for what libvirt puts in its place.
+    Useless(&'static str),
 }
 
-/// The kinds of values that libvirt keeps a variable for and then forgets it (nwfilter.md 4.2).
-fn variable_effect(kind: ValueKind) -> VariableEffect {
+/// The kinds of values that libvirt keeps a variable for and then forgets its text (nwfilter.md 4.2).
+fn variable_effect(kind: ValueKind, layer: Layer) -> VariableEffect {
     match kind {
-        ValueKind::States => VariableEffect::Dropped("expected a list of states; libvirt takes a variable for no state at all", None),
-        ValueKind::TcpFlags => {
-            VariableEffect::Dropped("expected `MASK/FLAGS`; libvirt takes a variable for `NONE/NONE`", Some(Literal::TcpFlags(0, 0)))
+        ValueKind::States => VariableEffect::Useless("expected a list of states; libvirt takes a variable for no state at all"),
+        ValueKind::TcpFlags => VariableEffect::Useless("expected `MASK/FLAGS`; libvirt takes a variable for `NONE/NONE`"),
+        ValueKind::Flag => VariableEffect::Useless("expected `yes` or `no`; libvirt takes a variable for `no`"),
+        ValueKind::Comment if layer == Layer::Link => {
+            VariableEffect::Useless("expected a text; ebtables rules carry no comment, so libvirt ignores the variable")
         }
-        ValueKind::Flag => VariableEffect::Dropped("expected `yes` or `no`; libvirt takes a variable for `no`", None),
         ValueKind::Comment => VariableEffect::Refused,
         _ => VariableEffect::Bound,
     }

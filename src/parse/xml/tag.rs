@@ -52,8 +52,11 @@ pub(super) fn read_attributes<'a>(
 ) -> Result<Vec<Attribute<'a>>, Diagnostic> {
     let mut attributes: Vec<Attribute<'a>> = Vec::new();
     let mut cursor = Cursor { page, at: start, end };
+    let mut read = 0;
     while let Some(attribute) = cursor.next_attribute(faults)? {
-        if attributes.len() == MAX_ATTRIBUTES {
+        // Repeated ones count too: each is a fault to tell.
+        read += 1;
+        if read > MAX_ATTRIBUTES {
             let message = format!("more than {MAX_ATTRIBUTES} attributes in one tag");
             return Err(Diagnostic::error("xml-too-many-attributes", message, attribute.name_span, "one too many"));
         }

@@ -222,14 +222,14 @@ fn sets_have_short_names_and_one_direction() {
 }
 
 #[test]
-fn a_comment_takes_no_variable() {
+fn a_comment_that_is_printed_takes_no_variable() {
     refuses(Protocol::Tcp, A::Comment, &["web"]);
 }
 
 #[test]
 fn where_variables_do_not_work_fixed_refuses_them_and_libvirt_forgets_them() {
     reads_lax(Protocol::Tcp, A::TcpFlags, "SYN", Literal::TcpFlags(0, 0));
-    for (protocol, name) in [(Protocol::Tcp, A::State), (Protocol::Arp, A::Gratuitous)] {
+    for (protocol, name) in [(Protocol::Tcp, A::State), (Protocol::Arp, A::Gratuitous), (Protocol::Arp, A::Comment)] {
         let spec = protocol.attribute(name).expect("known");
         let Entry::Rule(rule) = rule(protocol, vec![var(name, "A")]) else { unreachable!("a rule") };
         assert!(value::read("NEW", &rule, spec, Quirks::Fixed).is_err());
