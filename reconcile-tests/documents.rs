@@ -41,7 +41,9 @@ fn collect_keys(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
         }
         Value::Array(elements) => {
             keys.insert(format!("{path}[]"));
-            elements.iter().for_each(|element| collect_keys(element, &format!("{path}[]"), keys));
+            for element in elements {
+                collect_keys(element, &format!("{path}[]"), keys);
+            }
         }
         // `null` stands for an absent object, whose keys other elements show, or for an absent value.
         Value::Null if ["object", "place"].iter().any(|object| path.ends_with(object)) => {}
@@ -85,7 +87,7 @@ fn every_code_is_documented() {
     );
     for (code, (severities, example)) in codes {
         let severities: Vec<String> = severities.into_iter().collect();
-        table.push_str(&format!("| `{code}` | {} | {} |\n", severities.join(", "), example.replace('|', "\\|")));
+        table += &format!("| `{code}` | {} | {} |\n", severities.join(", "), example.replace('|', "\\|"));
     }
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         fs::write(Path::new(MANIFEST_DIR).join("docs/diagnostics.md"), &table).expect("the document can be written");

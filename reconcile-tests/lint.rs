@@ -149,7 +149,7 @@ fn check_folder(folder: &Path, quirks: Quirks) -> Computed {
     for file in &mut files {
         file.path = file.path.strip_prefix(&prefix).expect("it lies in the folder").into();
     }
-    check(&Loaded { files, faults }, &[], Reading { quirks, strict: false })
+    check(&Loaded { files, faults }, &[], Reading { quirks, ..Reading::default() })
 }
 
 fn cases() -> Vec<PathBuf> {

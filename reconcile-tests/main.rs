@@ -3,6 +3,8 @@
 //! Most start the real program, or the real tools, in network namespaces of their own, with the real kernel, so they need root.
 
 mod architecture;
+mod classic;
+mod classic_laws;
 mod cli;
 mod conformance;
 mod convergence;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::compile::Layout;
 use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::plan::{HookPlacement, Scope};
@@ -34,6 +35,9 @@ pub struct Config {
     /// `"present"` or `"first"`.
     #[serde(with = "HooksName")]
     pub hooks: HookPlacement,
+    /// `"chains"`, `"classic"` or `"classic-document"`.
+    #[serde(with = "LayoutName")]
+    pub layout: Layout,
     /// Warnings count as errors.
     pub strict: bool,
     /// Where the record lives.
@@ -81,6 +85,14 @@ enum HooksName {
     First,
 }
 
+#[derive(Deserialize)]
+#[serde(remote = "Layout", rename_all = "kebab-case")]
+enum LayoutName {
+    Chains,
+    Classic,
+    ClassicDocument,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -88,6 +100,7 @@ impl Default for Config {
             quirks: Quirks::default(),
             scope: Scope::default(),
             hooks: HookPlacement::default(),
+            layout: Layout::default(),
             strict: false,
             run_dir: PathBuf::from("/run/bridgeward"),
             poll: Duration::from_secs(10),
@@ -184,6 +197,7 @@ mod tests {
             quirks = "libvirt"
             scope = "exclusive"
             hooks = "first"
+            layout = "classic-document"
             strict = true
             run_dir = "/tmp/r"
             poll = "2s"
@@ -195,6 +209,7 @@ mod tests {
         assert_eq!(config.quirks, Quirks::Libvirt);
         assert_eq!(config.scope, Scope::Exclusive);
         assert_eq!(config.hooks, HookPlacement::First);
+        assert_eq!(config.layout, Layout::ClassicDocument);
         assert_eq!(config.poll, Duration::from_secs(2));
         assert_eq!(config.tools.iptables, "iptables-legacy");
         assert_eq!(config.tools.ebtables, "ebtables");

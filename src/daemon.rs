@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::backend::generation::{Generation, Writer};
 use crate::backend::{Kernel, links};
+use crate::compile::Layout;
 use crate::load::{self, Loaded};
 use crate::model::Quirks;
 use crate::monitor::{Monitor, News};
@@ -56,6 +57,8 @@ pub struct Orders {
     pub scope: Scope,
     /// Where hooks stand.
     pub hooks: HookPlacement,
+    /// How the rules of networks are spelled.
+    pub layout: Layout,
     /// How often to look though nothing happened.
     pub poll: Duration,
     /// Quiet time after a file change.
@@ -272,7 +275,7 @@ impl<K: Kernel> Daemon<K> {
     /// Reads the state; where that fails, the last one stays and the reason is returned.
     async fn read(&mut self) -> Option<String> {
         self.links = links::links().await.unwrap_or_default();
-        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict };
+        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict, layout: self.orders.layout };
         let loaded = match tokio::task::block_in_place(|| load::load(&self.orders.state)) {
             Ok(loaded) => loaded,
             Err(failure) => {
@@ -305,7 +308,7 @@ impl<K: Kernel> Daemon<K> {
 
     async fn answer(&mut self, ask: Ask) {
         let answer = match ask.question {
-            Question::Apply { ref state, quirks, .. } if !self.same_state(state, quirks) => Answer::refused(&format!(
+            Question::Apply { ref state, quirks, layout, .. } if !self.same_state(state, quirks, layout) => Answer::refused(&format!(
                 "the running daemon reads {} with other settings; stop it, or apply what it reads",
                 self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             )),
@@ -315,10 +318,10 @@ impl<K: Kernel> Daemon<K> {
         let _ = ask.reply.send(answer);
     }
 
-    fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName) -> bool {
+    fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName, layout: control::LayoutName) -> bool {
         let absolute =
             |paths: &[PathBuf]| paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect::<Vec<_>>();
-        absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into()
+        absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into() && layout == self.orders.layout.into()
     }
 }
 

@@ -17,6 +17,7 @@ pub use lock::{RunLock, WriteLock};
 use crate::backend::namespace::Identity;
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
+use crate::plan::direct::Possession;
 use crate::ruleset::ChainId;
 
 /// Where the record lies unless the configuration says otherwise.
@@ -35,6 +36,9 @@ pub struct Record {
     pub made: BTreeSet<ChainId>,
     /// The last good rules of every object.
     pub objects: BTreeMap<Object, RecordedObject>,
+    /// What is ours straight in built-in chains: by count, since nothing else tells (see [`Possession`]). Apart from the
+    /// objects, because it is what was found to live and not what is wanted.
+    pub direct: BTreeMap<ChainId, Possession>,
     /// What a commit was about to install when the record was written; `None` once it is verified.
     pub intent: Option<Intent>,
 }

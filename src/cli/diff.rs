@@ -71,6 +71,7 @@ fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyho
     for rules in desired.objects.values_mut() {
         rules.chains.retain(|chain, _| observed.families.contains_key(&chain.family));
         rules.shared.retain(|chain, _| observed.families.contains_key(&chain.family));
+        rules.direct.retain(|chain, _| observed.families.contains_key(&chain.family));
     }
     let plan = plan::plan(&desired, &observed)?;
     let mut report = Report { remarks: plan.remarks.iter().cloned().collect(), ..Report::default() };

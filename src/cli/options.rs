@@ -53,6 +53,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "WHERE", value_enum)]
     pub hooks: Option<HooksOption>,
 
+    /// How the rules of networks are spelled: in private chains, or straight in built-in chains as libvirt did up to 5.0
+    #[arg(long, global = true, value_name = "LAYOUT", value_enum)]
+    pub layout: Option<LayoutOption>,
+
     /// Treat warnings as errors
     #[arg(long, global = true)]
     pub strict: bool,
@@ -77,6 +81,17 @@ pub enum QuirksOption {
     Fixed,
     /// libvirt 9.0 rule for rule
     Libvirt,
+}
+
+/// See [`crate::compile::Layout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LayoutOption {
+    /// In chains of their own, as libvirt has since 5.1
+    Chains,
+    /// In INPUT, OUTPUT, FORWARD and POSTROUTING: the rules that libvirt made up to 5.0
+    Classic,
+    /// There too: the rules that libvirt's own description of its firewall lists
+    ClassicDocument,
 }
 
 /// See [`crate::plan::Scope`].

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::options::{Global, HooksOption, QuirksOption, ScopeOption};
+use super::options::{Global, HooksOption, LayoutOption, QuirksOption, ScopeOption};
 use crate::backend::probe::{self, Commands};
 use crate::backend::system::System;
 use crate::backend::{links, namespace};
+use crate::compile::Layout;
 use crate::config::{self, Config};
 use crate::diagnostic::{self, Severity};
 use crate::load::{self, LoadFailure, Loaded};
@@ -57,6 +58,12 @@ impl Settings {
             Some(HooksOption::First) => config.hooks = HookPlacement::First,
             None => {}
         }
+        match global.layout {
+            Some(LayoutOption::Chains) => config.layout = Layout::Chains,
+            Some(LayoutOption::Classic) => config.layout = Layout::Classic,
+            Some(LayoutOption::ClassicDocument) => config.layout = Layout::ClassicDocument,
+            None => {}
+        }
         config.strict |= global.strict;
         if let Some(run_dir) = &global.run_dir {
             config.run_dir.clone_from(run_dir);
@@ -67,7 +74,7 @@ impl Settings {
 
     /// How the files are to be read.
     pub fn reading(&self) -> Reading {
-        Reading { quirks: self.config.quirks, strict: self.config.strict }
+        Reading { quirks: self.config.quirks, strict: self.config.strict, layout: self.config.layout }
     }
 
     /// Reads the state at `paths`, and the host's devices where they can be had (without them an interface without a target is matched to nothing).

@@ -149,7 +149,7 @@ fn fingerprint(computed: &Computed) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (object, rules) in &computed.compiled.objects {
         object.hash(&mut hasher);
-        for (chain, placed) in rules.chains.iter().chain(&rules.shared) {
+        for (chain, placed) in rules.blocks() {
             chain.hash(&mut hasher);
             for rule in placed {
                 rule.rule.hash(&mut hasher);

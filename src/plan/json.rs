@@ -191,7 +191,7 @@ struct RuleDto<'a> {
 pub fn desired(desired: &Desired, families: &[Family], sources: &Sources) -> String {
     let mut rules = Vec::new();
     for (object, wanted) in &desired.objects {
-        for (id, placed) in wanted.chains.iter().chain(&wanted.shared).filter(|(id, _)| families.contains(&id.family)) {
+        for (id, placed) in wanted.blocks().filter(|(id, _)| families.contains(&id.family)) {
             rules.extend(placed.iter().map(|placed| RuleDto {
                 family: id.family.tool(),
                 table: id.table.as_str(),

@@ -297,6 +297,7 @@ mod tests {
             keys: BTreeSet::from([Key::Guest(device.clone())]),
             chains: BTreeMap::from([(id("libvirt-I-vnet0"), vec![placed("-p ARP -j ACCEPT", 0), placed("-j DROP", 1)])]),
             shared: BTreeMap::from([(id("PREROUTING"), vec![placed("-i vnet0 -j libvirt-I-vnet0", 0)])]),
+            ..ObjectRules::default()
         };
         let text = "*nat\n:PREROUTING ACCEPT\n:libvirt-I-vnet0 ACCEPT\n-A PREROUTING -i vnet0 -j libvirt-I-vnet0\n\
                     -A libvirt-I-vnet0 -p ARP -j ACCEPT\n-A libvirt-I-vnet0 -p IPv6 -j ACCEPT\nCOMMIT\n";

@@ -1,14 +1,19 @@
 //! Texts to rules: the pure half of a pass, in one call.
 
-use crate::compile::{self, Compiled};
+use std::collections::BTreeMap;
+
+use crate::compile::{self, Compiled, Layout};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::load::Loaded;
 use crate::model::filter::Filter;
 use crate::model::{Object, Quirks};
 use crate::parse::{self, Broken, BrokenKind, Parsed};
 use crate::resolve::{self, Link, Resolved, lint};
-use crate::source::{Sources, Span};
+use crate::source::{FileId, Sources, Span};
 use crate::stock;
+
+/// How many diagnostics of one severity are told of one file.
+const MOST_TOLD: usize = 100;
 
 /// Everything that follows from the files alone.
 #[derive(Debug, Clone, Default)]
@@ -40,13 +45,15 @@ pub struct Counts {
     pub interfaces: usize,
 }
 
-/// How the files are to be read.
+/// How the files are to be read and spelled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Whose rules: the XML's or libvirt's.
     pub quirks: Quirks,
     /// Whether warnings are errors.
     pub strict: bool,
+    /// How the rules of networks are spelled.
+    pub layout: Layout,
 }
 
 /// The files, read: what everything else follows from.
@@ -101,7 +108,7 @@ fn follow(
     remark: impl FnOnce(&Documents, &Resolved) -> Vec<Diagnostic>,
 ) -> Computed {
     let resolved = resolve::resolve(&documents.parsed, &documents.stock, links, reading.quirks);
-    let compiled = compile::compile(&resolved, reading.quirks);
+    let compiled = compile::compile(&resolved, reading.quirks, reading.layout);
     let remarks = remark(&documents, &resolved);
     let Documents { sources, counts, parsed, .. } = documents;
     let broken = parsed.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
@@ -111,7 +118,30 @@ fn follow(
     if reading.strict {
         diagnostics.iter_mut().for_each(escalate);
     }
+    let diagnostics = told(diagnostics);
     Computed { sources, counts, diagnostics, broken, resolved, compiled }
+}
+
+/// The first so many of every severity in every file, and how many were left out: one hostile file can have a fault in every other byte,
+/// and telling of a fault takes time that the other files' rules wait for.
+fn told(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut counts: BTreeMap<(FileId, Severity), usize> = BTreeMap::new();
+    let mut told = Vec::new();
+    for diagnostic in diagnostics {
+        let count = counts.entry((diagnostic.span().file, diagnostic.severity)).or_default();
+        *count += 1;
+        if *count <= MOST_TOLD {
+            told.push(diagnostic);
+        }
+    }
+    for ((file, severity), count) in counts {
+        if count > MOST_TOLD {
+            let message = format!("{} more like this in the same file are not shown", count - MOST_TOLD);
+            let start = Span { file, start: 0, end: 0 };
+            told.push(Diagnostic { severity, ..Diagnostic::error("too-many-to-show", message, start, "in this file") });
+        }
+    }
+    told
 }
 
 /// The built-in filters, as files that show where they are in diagnostics.
@@ -154,5 +184,22 @@ impl Computed {
     /// True when something is refused.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_file_full_of_faults_a_part_is_told_and_of_others_all() {
+        let fault = |file: u32| Diagnostic::error("some-fault", "a fault", Span { file: FileId(file), start: 0, end: 0 }, "");
+        let mut found: Vec<Diagnostic> = (0..MOST_TOLD + 900).map(|_| fault(0)).collect();
+        found.push(fault(1));
+        let told = told(found);
+        let of = |file: u32| told.iter().filter(move |told| told.span().file == FileId(file));
+        assert_eq!((of(0).count(), of(1).count()), (MOST_TOLD + 1, 1));
+        let last = of(0).next_back().map(|told| (told.code, told.severity, told.message.as_str()));
+        assert_eq!(last, Some(("too-many-to-show", Severity::Error, "900 more like this in the same file are not shown")));
     }
 }

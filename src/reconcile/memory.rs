@@ -7,6 +7,7 @@ use crate::addr::DeviceName;
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::desire::Installed;
+use crate::plan::direct::Possession;
 use crate::plan::{Change, Desired, Plan, ownership};
 use crate::resolve::Resolved;
 use crate::ruleset::{ChainId, Observation, Observed};
@@ -17,7 +18,7 @@ use crate::store::{Intent, Record, RecordedObject};
 pub(super) fn installed(record: &Record) -> Installed {
     let names: BTreeSet<&Object> = record.objects.keys().chain(record.intent.iter().flat_map(|intent| intent.objects.keys())).collect();
     let objects = names.into_iter().filter_map(|object| Some((object.clone(), record.last_good(object)?.rules.clone()))).collect();
-    Installed { objects, keys: record.keys(), made: record.made() }
+    Installed { objects, keys: record.keys(), direct: record.direct.clone(), made: record.made() }
 }
 
 /// What the record must say before a plan is carried out.
@@ -55,7 +56,13 @@ pub(super) fn verified<'a>(
         objects.entry(object).or_insert(known);
     }
     let made = record.made().into_iter().filter(|chain| exists(observed, chain)).collect();
-    Record { made, objects, intent: None }
+    Record { made, objects, direct: record.direct.clone(), intent: None }
+}
+
+/// One side of a prospect: what is ours in built-in chains before a commit, or after it.
+pub(super) fn possessions(prospect: &BTreeMap<ChainId, Possession>, side: fn(Possession) -> Possession) -> BTreeMap<ChainId, Possession> {
+    let sides = prospect.iter().map(|(id, possession)| (id.clone(), side(possession.clone())));
+    sides.filter(|(_, possession)| !possession.ours.is_empty()).collect()
 }
 
 /// Guests that nothing desires any more and of which something is still there, such as a chain that a foreign rule jumps to: ours until it is gone.
