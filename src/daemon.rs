@@ -151,7 +151,8 @@ impl<K: Kernel> Daemon<K> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
         let (asks, mut asked) = mpsc::channel(8);
-        let _socket = control::listen(self.reconciler.store().path(), asks)?;
+        let mut socket = Some(control::listen(self.reconciler.store().path(), asks.clone())?);
+        let mut _lock = None;
         let mut poll = ticks(self.orders.poll);
         let mut refresh = ticks(REFRESH);
         self.monitor = self.listen_to_rules();
@@ -170,6 +171,17 @@ impl<K: Kernel> Daemon<K> {
                 _ = terminate.recv() => Event::Stop,
                 _ = interrupt.recv() => Event::Stop,
             };
+            match self.reconciler.reopen_store() {
+                Ok(true) => {
+                    tracing::warn!("the directory of the record was removed; what the state names is adopted, the rest left alone");
+                    // The lock went with the directory. Whoever took the new one meanwhile is the daemon now.
+                    _lock = Some(self.reconciler.store().lock_as_daemon()?);
+                    drop(socket.take());
+                    socket = Some(control::listen(self.reconciler.store().path(), asks.clone())?);
+                }
+                Ok(false) => {}
+                Err(failure) => tracing::error!("the removed directory of the record cannot be made again: {failure}"),
+            }
             match event {
                 Event::Files => {
                     settle(&self.bell, self.orders.settle).await;

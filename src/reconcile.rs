@@ -149,6 +149,14 @@ impl<K: Kernel> Reconciler<K> {
         &self.store
     }
 
+    /// Makes the record's directory anew if it was removed; true when it was.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn reopen_store(&mut self) -> Result<bool, StoreFailure> {
+        self.store.reopen_if_removed()
+    }
+
     /// What a pass would do now, without doing it.
     ///
     /// # Errors

@@ -144,6 +144,19 @@ impl Store {
         Ok(Self { identity, path, directory })
     }
 
+    /// Makes the directory anew if somebody removed it; true when it was. Nothing can be written to a removed directory, and every lock in it is lost.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn reopen_if_removed(&mut self) -> Result<bool, StoreFailure> {
+        if rustix::fs::fstat(&self.directory).is_ok_and(|status| status.st_nlink > 0) {
+            return Ok(false);
+        }
+        let run_dir = self.path.parent().unwrap_or(Path::new("/"));
+        self.directory = directory::open(run_dir, self.identity.namespace.as_str())?;
+        Ok(true)
+    }
+
     /// The directory, for the daemon's other files (its control socket).
     pub fn path(&self) -> &Path {
         &self.path

@@ -126,20 +126,21 @@ fn follow(
 /// and telling of a fault takes time that the other files' rules wait for.
 fn told(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut counts: BTreeMap<(FileId, Severity), usize> = BTreeMap::new();
+    let mut hidden: BTreeMap<(FileId, Severity), (Span, usize)> = BTreeMap::new();
     let mut told = Vec::new();
     for diagnostic in diagnostics {
-        let count = counts.entry((diagnostic.span().file, diagnostic.severity)).or_default();
+        let kind = (diagnostic.span().file, diagnostic.severity);
+        let count = counts.entry(kind).or_default();
         *count += 1;
         if *count <= MOST_TOLD {
             told.push(diagnostic);
+        } else {
+            hidden.entry(kind).or_insert((diagnostic.span(), 0)).1 += 1;
         }
     }
-    for ((file, severity), count) in counts {
-        if count > MOST_TOLD {
-            let message = format!("{} more like this in the same file are not shown", count - MOST_TOLD);
-            let start = Span { file, start: 0, end: 0 };
-            told.push(Diagnostic { severity, ..Diagnostic::error("too-many-to-show", message, start, "in this file") });
-        }
+    for ((_, severity), (first, count)) in hidden {
+        let message = format!("{count} more in the same file are not shown");
+        told.push(Diagnostic { severity, ..Diagnostic::error("too-many-to-show", message, first, "the first of them") });
     }
     told
 }
@@ -200,6 +201,6 @@ mod tests {
         let of = |file: u32| told.iter().filter(move |told| told.span().file == FileId(file));
         assert_eq!((of(0).count(), of(1).count()), (MOST_TOLD + 1, 1));
         let last = of(0).next_back().map(|told| (told.code, told.severity, told.message.as_str()));
-        assert_eq!(last, Some(("too-many-to-show", Severity::Error, "900 more like this in the same file are not shown")));
+        assert_eq!(last, Some(("too-many-to-show", Severity::Error, "900 more in the same file are not shown")));
     }
 }
