@@ -287,7 +287,7 @@ impl<K: Kernel> Reconciler<K> {
         let plan = if removes_base && namespace::libvirt_daemon().is_some() { self.replan(pass, true)? } else { plan };
         pass.prospect = direct::prospect(&pass.desired, &pass.observed);
         // What was not known for certain after a failed commit, or a crash, has just been seen.
-        pass.record.direct = memory::possessions(&pass.prospect, Possession::abandoned);
+        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, Possession::abandoned);
         Ok(plan)
     }
 
@@ -349,7 +349,7 @@ impl<K: Kernel> Reconciler<K> {
             pass.report.count(phase);
         }
         crash_if_asked();
-        pass.record.direct = memory::possessions(&pass.prospect, Possession::committed);
+        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, Possession::committed);
         Ok(Round::Committed(plan))
     }
 
@@ -374,7 +374,7 @@ impl<K: Kernel> Reconciler<K> {
     fn intend(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<(), Failure> {
         let intent = memory::intent(plan, &pass.desired, pass.computed, &pass.record);
         pass.record.intend(intent);
-        pass.record.direct.clone_from(&pass.prospect);
+        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, std::convert::identity);
         self.store.save(&pass.record)?;
         Ok(())
     }

@@ -51,7 +51,8 @@ impl Possession {
         Self { pending: None, ..self }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is ours, nor may become so.
+    pub fn is_empty(&self) -> bool {
         self.ours.is_empty() && self.pending.as_ref().is_none_or(|pending| pending.wanted.is_empty())
     }
 }
@@ -276,7 +277,7 @@ fn picked<'l>(live: &'l [LiveRule], found: &[bool]) -> impl Iterator<Item = &'l 
     live.iter().zip(found).filter(|(_, found)| **found).filter_map(|(rule, _)| known_rule(rule))
 }
 
-/// What is ours in every built-in chain, as observed, and what a commit of the plan for `desired` makes of it.
+/// What is ours in every built-in chain that could be read, and what a commit of the plan for `desired` makes of it.
 pub fn prospect(desired: &Desired, observed: &Observed) -> BTreeMap<ChainId, Possession> {
     let mut wanted: BTreeMap<&ChainId, Vec<&Rule>> = desired.direct.keys().map(|id| (id, Vec::new())).collect();
     for (id, placed) in desired.objects.values().flat_map(|rules| &rules.direct) {
@@ -284,12 +285,8 @@ pub fn prospect(desired: &Desired, observed: &Observed) -> BTreeMap<ChainId, Pos
     }
     let nothing = BTreeSet::new();
     let prospects = wanted.into_iter().filter_map(|(id, wanted)| {
-        let possession = desired.direct.get(id);
-        let possession = match live_rules(observed, id) {
-            Some(live) => look(live, possession, &wanted, desired.left.get(id).unwrap_or(&nothing)),
-            // What cannot be seen may still be there.
-            None => possession.cloned()?,
-        };
+        let live = live_rules(observed, id)?;
+        let possession = look(live, desired.direct.get(id), &wanted, desired.left.get(id).unwrap_or(&nothing));
         (!possession.is_empty()).then(|| (id.clone(), possession))
     });
     prospects.collect()

@@ -59,10 +59,17 @@ pub(super) fn verified<'a>(
     Record { made, objects, direct: record.direct.clone(), intent: None }
 }
 
-/// One side of a prospect: what is ours in built-in chains before a commit, or after it.
-pub(super) fn possessions(prospect: &BTreeMap<ChainId, Possession>, side: fn(Possession) -> Possession) -> BTreeMap<ChainId, Possession> {
-    let sides = prospect.iter().map(|(id, possession)| (id.clone(), side(possession.clone())));
-    sides.filter(|(_, possession)| !possession.ours.is_empty()).collect()
+/// Writes down one side of a prospect: what is ours in built-in chains before a commit, or after it, or both. Of families that
+/// could not be read, the record knows best.
+pub(super) fn possess(
+    record: &mut Record,
+    observed: &Observed,
+    prospect: &BTreeMap<ChainId, Possession>,
+    side: fn(Possession) -> Possession,
+) {
+    record.direct.retain(|id, _| !matches!(observed.families.get(&id.family), Some(Observation::Read(_))));
+    record.direct.extend(prospect.iter().map(|(id, possession)| (id.clone(), side(possession.clone()))));
+    record.direct.retain(|_, possession| !possession.is_empty());
 }
 
 /// Guests that nothing desires any more and of which something is still there, such as a chain that a foreign rule jumps to: ours until it is gone.
