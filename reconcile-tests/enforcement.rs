@@ -5,6 +5,7 @@
 
 mod dhcp;
 mod frame;
+mod reachability;
 mod service;
 mod spoofing;
 mod wire;
