@@ -113,8 +113,8 @@ impl Lab {
             Some(Ok(())) => seen.get(&(from.name.to_owned(), to.name)).map_or("nobody", |source| owner(from, *source)),
         };
         let row = |from: &Place| {
-            let cells: String = PLACES.iter().map(|to| format!("{:<5}", cell(from, to))).collect();
-            format!("{:<5}{}\n", from.name, cells.trim_end())
+            let cells = PLACES.iter().fold(format!("{:<5}", from.name), |cells, to| cells + &format!("{:<5}", cell(from, to)));
+            cells.trim_end().to_owned() + "\n"
         };
         PLACES.iter().fold("\n".to_owned(), |table, from| table + &row(from))
     }

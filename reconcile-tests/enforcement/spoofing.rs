@@ -121,3 +121,33 @@ fn neighbour_discovery_under_no_ipv6_spoofing_needs_the_guests_own_address() {
     ];
     assert_eq!(wire.arrivals(1, 0, &answers).len(), answers.len(), "what comes in is not the guest's to answer for");
 }
+
+#[test]
+fn what_a_sub_chain_does_not_match_is_accepted_unless_it_returns() {
+    const ROOT: &str = "<filter name='whole' chain='root'>
+  <filterref filter='tail'/>
+  <rule action='accept' direction='out' priority='100'><ip protocol='udp' dstportstart='9'/></rule>
+  <rule action='drop' direction='out' priority='1000'/>
+</filter>
+";
+    let tail = |end: &str| {
+        let drop = "<rule action='drop' direction='out' priority='100'><ip protocol='udp' dstportstart='7'/></rule>";
+        format!("<filter name='tail' chain='ipv4'>\n  {drop}\n  {end}\n</filter>\n")
+    };
+    let frames = [
+        Frame { name: "udp 7", bytes: GUEST.udp(5000, PEER, 7) },
+        Frame { name: "udp 8", bytes: GUEST.udp(5000, PEER, 8) },
+        Frame { name: "ARP", bytes: GUEST.arp(Operation::REQUEST, GUEST, PEER) },
+        Frame { name: "udp 9", bytes: GUEST.udp(5000, PEER, 9) },
+    ];
+    let wire = Wire::new(2);
+    assert_eq!(wire.arrivals(0, 1, &frames).len(), frames.len(), "without rules everything passes");
+    wire.world.write("whole.xml", ROOT);
+    wire.world.write("tail.xml", &tail(""));
+    wire.world.write("vnet0.xml", &guest(0, "whole"));
+    wire.world.apply();
+    assert_eq!(wire.arrivals(0, 1, &frames), ["udp 8", "udp 9"], "the end of a chain of ebtables accepts");
+    wire.world.write("tail.xml", &tail("<rule action='return' direction='out' priority='1000'/>"));
+    wire.world.apply();
+    assert_eq!(wire.arrivals(0, 1, &frames), ["udp 9"]);
+}
