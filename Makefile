@@ -13,7 +13,8 @@ help: ## List the targets.
 build: ## Build the program (target/release/bridgeward).
 	$(CARGO) build --locked --release
 
-test: ## Run all tests; needs root, the tools and a kernel with network namespaces (.ci/run installs what is missing).
+test: ## Install what the tests lack (Debian), and run all of them; needs root and a kernel with network namespaces.
+	reconcile-tests/install-tools.sh
 	$(CARGO) test --locked
 
 demo: ## Show it at work in a throwaway network namespace: diff, apply, a flush by hand, the repair.

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["stock"],
     &["parse"],
     &["resolve"],
+    &["graph"],
     &["ruleset"],
     &["compile"],
     &["plan"],

@@ -141,7 +141,8 @@ fn a_state_directory_that_is_missing_is_trouble_and_deletes_nothing() {
     for command in ["check", "render", "diff", "apply"] {
         let answer = world.bridgeward(&[command, "--state", "/nowhere/at/all"]);
         assert_eq!(answer.code, Some(2), "{answer}");
-        assert!(answer.stderr.contains("/nowhere/at/all"), "{answer}");
+        assert_eq!(answer.stderr.matches("No such file").count(), 1, "the cause is told once: {answer}");
+        assert!(answer.stderr.contains("/nowhere/at/all") && answer.stderr.contains("help: create it"), "{answer}");
     }
     assert_eq!(world.save_all(), good);
 }
@@ -191,6 +192,20 @@ fn purge_leaves_an_empty_host_empty() {
 }
 
 #[test]
+fn a_purge_that_cannot_see_the_rules_does_not_say_that_they_are_gone() {
+    let world = with_state();
+    world.apply();
+    let program = world.scratch("bridgeward");
+    fs::copy(env!("CARGO_BIN_EXE_bridgeward"), &program).expect("the program can be copied");
+    fs::set_permissions(world.scratch(""), fs::Permissions::from_mode(0o777)).expect("the directory is ours");
+    let answer = world.sh(&format!(
+        "setpriv --reuid=65534 --regid=65534 --clear-groups {} --state state --run-dir own purge 2>&1 && code=0 || code=$?; echo \"exit code $code\"",
+        program.display()
+    ));
+    assert!(answer.contains("rules cannot be read") && answer.ends_with("exit code 2\n"), "{answer}");
+}
+
+#[test]
 fn applies_at_the_same_time_wait_for_each_other() {
     let world = with_state();
     let program = env!("CARGO_BIN_EXE_bridgeward");
@@ -211,6 +226,78 @@ fn what_is_no_file_is_a_fault_and_is_never_waited_for() {
 }
 
 #[test]
+fn filter_list_names_every_filter_and_its_users() {
+    let world = with_state();
+    let answer = world.bridgeward(&["filter", "list"]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+    let line = |name: &str| answer.stdout.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{answer}"));
+    assert!(line("web").contains("web.xml:1") && line("web").ends_with("interface vnet0"), "{answer}");
+    assert!(line("clean-traffic").contains("<stock>") && line("clean-traffic").ends_with("filter web"), "{answer}");
+    world.write("broken.xml", "<filter name='broken'><rule action='fly'/></filter>");
+    let answer = world.bridgeward(&["filter", "list", "--format", "json"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    let document: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    assert_eq!(document["v"], 1);
+    let filters = document["filters"].as_array().expect("a list");
+    let named = |name: &str| filters.iter().find(|filter| filter["name"] == name).unwrap_or_else(|| panic!("no {name}: {answer}"));
+    assert_eq!((&named("web")["used_by"]["interfaces"][0], &named("web")["stock"]), (&"vnet0".into(), &false.into()));
+    assert_eq!((&named("broken")["broken"], &named("allow-arp")["stock"]), (&true.into(), &true.into()));
+}
+
+#[test]
+fn filter_show_prints_what_can_be_read_again() {
+    let world = with_state();
+    for name in ["clean-traffic", "web"] {
+        let answer = world.bridgeward(&["filter", "show", name]);
+        assert_eq!(answer.code, Some(0), "{answer}");
+        assert!(answer.stdout.starts_with("<!-- ") && answer.stdout.contains(&format!("<filter name='{name}'")), "{answer}");
+        let copy = World::new();
+        copy.write("copy.xml", &answer.stdout);
+        assert_eq!(copy.bridgeward(&["check"]).code, Some(0), "{answer}");
+    }
+    world.write("declared.xml", "<?xml version='1.0'?>\n<filter name='declared'/>\n");
+    let answer = world.bridgeward(&["filter", "show", "declared"]);
+    assert!(answer.stdout.starts_with("<?xml version='1.0'?>\n<!-- "), "{answer}");
+}
+
+#[test]
+fn filter_show_draws_in_both_notations() {
+    let world = with_state();
+    for (notation, head, jump) in [("dot", "digraph \"web\" {", "label=\"all frames\""), ("mermaid", "flowchart TB", "|\"all frames\"|")] {
+        let answer = world.bridgeward(&["filter", "show", "web", "--graph", notation]);
+        assert_eq!(answer.code, Some(0), "{answer}");
+        assert!(answer.stdout.starts_with(head) && answer.stdout.contains(jump), "{answer}");
+        assert!(answer.stdout.contains("500: accept in tcp dstportstart=443 (web)"), "{answer}");
+    }
+}
+
+#[test]
+fn a_filter_that_is_not_there_is_said_with_the_nearest_name() {
+    let world = with_state();
+    let answer = world.bridgeward(&["filter", "show", "clean-trafic"]);
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
+    assert!(answer.stderr.contains("did you mean `clean-traffic`?"), "{answer}");
+    world.write("broken.xml", "<filter name='broken'><rule action='fly'/></filter>");
+    let answer = world.bridgeward(&["filter", "show", "broken"]);
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
+    assert!(answer.stderr.contains("broken.xml:1"), "{answer}");
+}
+
+#[test]
+fn only_check_remarks_on_rules_that_are_right_and_hardly_meant() {
+    let world = with_state();
+    world.write(
+        "web.xml",
+        &FILTER.replace("<rule action='accept'", "<rule action='drop' direction='in' priority='1'><all/></rule><rule action='accept'"),
+    );
+    let answer = world.bridgeward(&["check"]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+    assert!(answer.stderr.contains("warning[unreachable-rule]"), "{answer}");
+    assert_eq!(world.bridgeward(&["check", "--strict"]).code, Some(1));
+    assert!(!world.bridgeward(&["render"]).stderr.contains("unreachable-rule"));
+}
+
+#[test]
 fn help_and_version_go_to_stdout_and_nonsense_is_refused() {
     let world = World::new();
     for argument in ["--help", "--version"] {
@@ -220,6 +307,23 @@ fn help_and_version_go_to_stdout_and_nonsense_is_refused() {
     }
     let answer = world.bridgeward(&["fly"]);
     assert_eq!((answer.code, answer.stdout.as_str()), (Some(2), ""), "{answer}");
+}
+
+#[test]
+fn a_path_where_none_belongs_is_answered_with_the_option_for_it() {
+    let answer = World::new().bridgeward(&["diff", "./state"]);
+    assert_eq!(answer.code, Some(2), "{answer}");
+    assert!(answer.stderr.contains("--state ./state"), "{answer}");
+}
+
+#[test]
+fn a_time_that_cannot_be_polled_at_is_refused_by_the_command_line_too() {
+    let world = World::new();
+    for time in ["0s", "50ms", "9years", "10"] {
+        let answer = world.bridgeward(&["run", "--poll", time]);
+        assert_eq!(answer.code, Some(2), "{answer}");
+        assert!(answer.stderr.contains("--poll"), "{answer}");
+    }
 }
 
 #[test]

@@ -4,16 +4,20 @@
 
 mod architecture;
 mod cases_fixed;
+mod classic;
+mod classic_laws;
 mod cli;
 mod conformance;
 mod convergence;
 mod demo;
+mod documents;
 mod enforcement;
 mod fixture;
 mod foreign;
 mod invalid;
 mod kill;
 mod libvirt_beside;
+mod lint;
 mod namespace;
 mod packet;
 mod plan_cases;

@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use bridgeward::addr::DeviceName;
 use bridgeward::backend::Kernel;
 use bridgeward::backend::fake::Fake;
-use bridgeward::compile::{Key, ObjectRules, PlacedRule};
+use bridgeward::compile::{Key, Layout, ObjectRules, PlacedRule};
 use bridgeward::model::Object;
-use bridgeward::plan::{self, Change, Desired, HookPlacement, Plan, Scope, edit, script};
+use bridgeward::plan::direct::{self, Possession};
+use bridgeward::plan::{self, Change, Desired, HookPlacement, Plan, Scope, edit, ownership, script};
 use bridgeward::ruleset::rule::Rule;
 use bridgeward::ruleset::{ChainId, ChainName, Family, LiveRule, Observation, Observed, Table, TableRules, chain_name, save};
 use proptest::prelude::*;
@@ -111,10 +112,11 @@ fn guest_key(device: &str) -> Key {
     Key::Guest(DeviceName::new(device).expect("a device name"))
 }
 
-/// A network of a random world: which of its possible rules it has.
-fn network(number: usize, chosen: [bool; 6]) -> ObjectRules {
+/// A network of a random world: which of its possible rules it has, in private chains or straight in built-in ones. There,
+/// networks share a subnet, so that some of their rules are equal.
+fn network(number: usize, chosen: [bool; 6], layout: Layout) -> ObjectRules {
     let bridge = format!("virbr{number}");
-    let subnet = format!("10.0.{number}.0/24");
+    let subnet = if layout == Layout::Chains { format!("10.0.{number}.0/24") } else { "10.0.9.0/24".to_owned() };
     let possible = [
         (
             Table::Filter,
@@ -142,7 +144,13 @@ fn network(number: usize, chosen: [bool; 6]) -> ObjectRules {
     let keys = [Key::Bridge(DeviceName::new(&bridge).expect("a device name")), Key::Subnet(subnet.parse().expect("a subnet"))];
     let mut rules = ObjectRules { keys: keys.into(), ..ObjectRules::default() };
     for ((table, chain, texts), _) in possible.into_iter().zip(chosen).filter(|(_, chosen)| *chosen) {
-        rules.shared.insert(id(Family::Ipv4, table, chain), placed(Family::Ipv4, &texts));
+        let texts = placed(Family::Ipv4, &texts);
+        if layout == Layout::Chains {
+            rules.shared.insert(id(Family::Ipv4, table, chain), texts);
+        } else {
+            let base = ownership::BASES.iter().find(|base| base.chain == chain && base.table == table).expect("a base chain");
+            rules.direct.entry(id(Family::Ipv4, table, base.parent)).or_default().extend(texts);
+        }
     }
     rules
 }
@@ -150,7 +158,8 @@ fn network(number: usize, chosen: [bool; 6]) -> ObjectRules {
 fn objects() -> impl Strategy<Value = BTreeMap<Object, ObjectRules>> {
     let guests = prop::array::uniform3(prop::option::weighted(0.7, guest()));
     let networks = prop::array::uniform2(prop::option::weighted(0.6, any::<[bool; 6]>()));
-    (guests, networks).prop_map(|(guests, networks)| {
+    let layout = select(vec![Layout::Chains, Layout::Classic]);
+    (guests, networks, layout).prop_map(|(guests, networks, layout)| {
         let guests = guests.into_iter().zip(GUESTS).filter_map(|(guest, device)| {
             let rules = guest?.rules(device);
             Some((Object::Interface(DeviceName::new(device)?), rules))
@@ -158,7 +167,7 @@ fn objects() -> impl Strategy<Value = BTreeMap<Object, ObjectRules>> {
         let networks = networks
             .into_iter()
             .enumerate()
-            .filter_map(|(number, chosen)| Some((Object::Network(format!("net{number}")), network(number, chosen?))));
+            .filter_map(|(number, chosen)| Some((Object::Network(format!("net{number}")), network(number, chosen?, layout))));
         guests.chain(networks).collect()
     })
 }
@@ -281,19 +290,26 @@ pub struct World {
 pub fn world() -> impl Strategy<Value = World> {
     let placement = prop_oneof![Just(HookPlacement::Present), Just(HookPlacement::First)];
     let new = prop_oneof![Just(None), objects().prop_map(Some)];
-    (objects(), new, tampering(), placement, any::<bool>()).prop_map(|(old, new, tampering, hooks, exclusive)| {
+    let lost = prop::bool::weighted(0.1);
+    (objects(), new, tampering(), placement, any::<bool>(), lost).prop_map(|(old, new, tampering, hooks, exclusive, lost)| {
         let recorded = old.values().flat_map(|rules| rules.keys.clone()).collect();
         let before = Desired { objects: old.clone(), ..Desired::default() };
+        let direct = if lost { BTreeMap::new() } else { committed(direct::prospect(&before, &empty())) };
         let mut live = after(&plan::plan(&before, &empty()).expect("all families can be read"), &empty());
         tamper(&mut live, &tampering);
         let scope =
             if exclusive && !tampering.iter().any(|one| matches!(one, Tampering::Foreign(..))) { Scope::Exclusive } else { Scope::Shared };
-        World { live, desired: Desired { objects: new.unwrap_or(old), recorded, hooks, scope, ..Desired::default() } }
+        World { live, desired: Desired { objects: new.unwrap_or(old), recorded, direct, hooks, scope, ..Desired::default() } }
     })
 }
 
+/// The record of built-in chains once a commit is known to be in.
+pub fn committed(prospect: BTreeMap<ChainId, Possession>) -> BTreeMap<ChainId, Possession> {
+    prospect.into_iter().map(|(id, possession)| (id, possession.committed())).collect()
+}
+
 /// Every state that packets can meet while the plan is committed: the families of a phase may be at different tables.
-fn states_between(plan: &Plan, observed: &Observed) -> Vec<Observed> {
+pub fn states_between(plan: &Plan, observed: &Observed) -> Vec<Observed> {
     let mut states = Vec::new();
     let mut at_start = vec![observed.clone()];
     for phase in &plan.phases {
@@ -338,7 +354,8 @@ proptest! {
     fn a_committed_plan_leaves_nothing_to_do_and_every_wish_fulfilled(world in world()) {
         let plan = plan::plan(&world.desired, &world.live).expect("all families can be read");
         let live = after(&plan, &world.live);
-        let again = plan::plan(&world.desired, &live).expect("all families can be read");
+        let direct = committed(direct::prospect(&world.desired, &world.live));
+        let again = plan::plan(&Desired { direct, ..world.desired.clone() }, &live).expect("all families can be read");
         prop_assert!(again.is_empty(), "the second plan is {again:#?}");
         let with_id = |(family, table, name, rules): (_, _, &ChainName, _)| (ChainId { family, table, chain: name.clone() }, rules);
         let found: BTreeMap<ChainId, &Vec<LiveRule>> = chains(&live).map(with_id).collect();
@@ -382,11 +399,14 @@ proptest! {
     #[test]
     fn after_a_kill_anywhere_the_next_plan_finishes_as_safely(world in world()) {
         let plan = plan::plan(&world.desired, &world.live).expect("all families can be read");
+        // What the record says at that time.
+        let killed = Desired { direct: direct::prospect(&world.desired, &world.live), ..world.desired.clone() };
         for state in states_between(&plan, &world.live) {
-            prop_assert_eq!(leak(&world.desired, &state), None);
-            let next = plan::plan(&world.desired, &state).expect("all families can be read");
+            prop_assert_eq!(leak(&killed, &state), None);
+            let next = plan::plan(&killed, &state).expect("all families can be read");
             let end = after(&next, &state);
-            let last = plan::plan(&world.desired, &end).expect("all families can be read");
+            let verified = Desired { direct: committed(direct::prospect(&killed, &state)), ..killed.clone() };
+            let last = plan::plan(&verified, &end).expect("all families can be read");
             prop_assert!(last.is_empty(), "the last plan is {last:#?}");
             prop_assert!(!format!("{end:?}").contains(plan::ownership::GATE), "a gate is left");
         }

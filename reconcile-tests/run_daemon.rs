@@ -263,6 +263,20 @@ fn a_small_tampering_is_repaired_in_every_kind_of_chain() {
 }
 
 #[test]
+fn a_run_directory_that_is_removed_stops_no_repair_and_keeps_its_daemon() {
+    let world = World::new();
+    let run = world.scratch("run");
+    let place = run.display().to_string();
+    world.write("vnet0.xml", &guest(0, "clean-traffic"));
+    let mut daemon = world.run(&["--run-dir", &place]);
+    daemon.wait_until("the first pass", || address_rule(&world, "vnet0", "10.40.0.10"));
+    fs::remove_dir_all(&run).expect("the directory is ours");
+    world.write("vnet1.xml", &guest(1, "clean-traffic"));
+    daemon.wait_until("the next guest", || address_rule(&world, "vnet1", "10.40.0.11"));
+    assert!(fs::read_dir(&run).is_ok_and(|mut entries| entries.next().is_some()), "the directory was not made again");
+}
+
+#[test]
 fn sigterm_stops_the_daemon_and_leaves_the_rules() {
     let (world, daemon) = running();
     let good = world.save_all();

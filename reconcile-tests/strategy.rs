@@ -161,6 +161,14 @@ fn ip_matches(family: Family) -> BoxedStrategy<Vec<IpMatch>> {
         snat: bits & 32 != 0,
         dnat: bits & 64 != 0,
     });
+    let old_states = (1u8..32).prop_map(|bits| ConnectionStates {
+        invalid: bits & 1 != 0,
+        new: bits & 2 != 0,
+        related: bits & 4 != 0,
+        established: bits & 8 != 0,
+        untracked: bits & 16 != 0,
+        ..ConnectionStates::default()
+    });
     let set = (select(SETS.to_vec()), vec(any::<bool>(), 1..=6)).prop_map(|(name, source)| SetMatch { name: name.into(), source });
     let limit = (any::<bool>(), any::<u32>(), 0u8..=longest, any::<bool>())
         .prop_map(|(above, connections, prefix, by_source)| ConnectionLimit { above, connections, prefix, by_source });
@@ -168,14 +176,15 @@ fn ip_matches(family: Family) -> BoxedStrategy<Vec<IpMatch>> {
     let others = (
         of(invertible(states).prop_map(IpMatch::ConnectionState)),
         of(direction.prop_map(IpMatch::ConnectionDirection)),
+        of(invertible(old_states).prop_map(IpMatch::State)),
         of(invertible(set).prop_map(IpMatch::Set)),
         of(limit.prop_map(IpMatch::ConnectionLimit)),
         of(comment().prop_map(|text| IpMatch::Comment(text.into()))),
     );
     // A few at a time: with all of them at once a failure says little.
     (physdev, addresses, others)
-        .prop_map(|((a, b, c), (d, e, f, g), (h, i, j, k, l))| {
-            [a, b, c, d, e, f, g, h, i, j, k, l].into_iter().flatten().collect::<Vec<_>>()
+        .prop_map(|((a, b, c), (d, e, f, g), (h, i, j, k, l, m))| {
+            [a, b, c, d, e, f, g, h, i, j, k, l, m].into_iter().flatten().collect::<Vec<_>>()
         })
         .prop_flat_map(|matches| {
             let most = matches.len().min(4);

@@ -5,18 +5,23 @@
 mod apply;
 mod check;
 mod diff;
+mod filter;
+mod man;
 mod options;
 mod purge;
 mod render;
 mod run;
 mod settings;
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::output::Output;
-use options::{Command, Options};
+use options::{Command, FilterVerb, Options};
 use settings::Settings;
 
 /// How a command ended.
@@ -32,11 +37,11 @@ enum Exit {
 
 /// Runs the program with the arguments and the environment of the process.
 pub fn run() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::try_parse().unwrap_or_else(|fault| advised(fault).exit());
     let output = Output::new(options.global.color, std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
     let outcome = dispatch(&options, output);
     let exit = outcome.unwrap_or_else(|error| {
-        output.error(&format!("{error:#}"));
+        output.error(&causes(&error));
         Exit::Trouble
     });
     match exit {
@@ -44,6 +49,27 @@ pub fn run() -> ExitCode {
         Exit::Attention => ExitCode::from(1),
         Exit::Trouble => ExitCode::from(2),
     }
+}
+
+/// Adds what a person meant who wrote `diff ./state`: only `check` takes paths.
+fn advised(mut fault: clap::Error) -> clap::Error {
+    if fault.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(word)) = fault.get(ContextKind::InvalidArg)
+        && Path::new(word).exists()
+    {
+        let advice = StyledStr::from(format!("the state is named with `--state {word}`"));
+        fault.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice]));
+    }
+    fault
+}
+
+/// What failed and why, from the outside in; a cause that the message before it already names is not told twice.
+fn causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
 }
 
 fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
@@ -55,9 +81,7 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Options::command()).render(&mut text)?;
-            output.data(&String::from_utf8_lossy(&text))?;
+            output.data(&String::from_utf8_lossy(&man::man(&Options::command())?))?;
             Ok(Exit::Done)
         }
         Command::Check(check) => check::check(&Settings::of(&options.global, output)?, check),
@@ -65,6 +89,27 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?, diff),
         Command::Apply(apply) => apply::apply(&Settings::of(&options.global, output)?, apply),
         Command::Purge(purge) => purge::purge(&Settings::of(&options.global, output)?, purge),
+        Command::Filter { verb: FilterVerb::List(list) } => filter::list(&Settings::of(&options.global, output)?, list),
+        Command::Filter { verb: FilterVerb::Show(show) } => filter::show(&Settings::of(&options.global, output)?, show),
         Command::Run(run) => run::run(&options.global, output, run),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("no such thing");
+        let outer = anyhow::Error::new(cause()).context("cannot read x");
+        assert_eq!(causes(&outer), "cannot read x: no such thing");
+        let told = anyhow::Error::new(cause()).context("cannot read x: no such thing").context("bad luck");
+        assert_eq!(causes(&told), "bad luck: cannot read x: no such thing");
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
     }
 }

@@ -1,4 +1,5 @@
-//! Policy to rules, in libvirt's layout: every network and guest into its own chains and its blocks in the shared ones.
+//! Policy to rules, in libvirt's layout: every network and guest into its own chains and its blocks in the shared ones, or,
+//! of networks, straight into built-in chains ([`Layout`]).
 //!
 //! [`network`] follows networks.md section 3, [`bridge_filter`] and [`ip_filter`] nwfilter.md sections 2 to 4, [`learning`] its
 //! section 5, [`hooks`] makes what all of them hang on. Objects are compiled one by one and know nothing of each other, so that one
@@ -48,6 +49,32 @@ pub struct ObjectRules {
     pub chains: BTreeMap<ChainId, Vec<PlacedRule>>,
     /// Its blocks in base chains, and its hooks in built-in chains of ebtables, first to last.
     pub shared: BTreeMap<ChainId, Vec<PlacedRule>>,
+    /// Its block straight in built-in chains of iptables, first to last (the classic layout). No key tells these rules from
+    /// those of others: they are ours by the record's count of copies alone, see [`crate::plan::direct`].
+    pub direct: BTreeMap<ChainId, Vec<PlacedRule>>,
+}
+
+/// How the rules of networks are spelled; those of guests are the same in every layout.
+///
+/// The era before private chains is described twice, and the descriptions differ (networks.md section 4), so there are two
+/// lists to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// Private chains, as libvirt has made them since 5.1.0.
+    #[default]
+    Chains,
+    /// Straight in built-in chains, the rules that libvirt made then.
+    Classic,
+    /// The same place, the rules that libvirt's own description of its firewall lists. What that is silent about (IPv6,
+    /// forward devices) is as in [`Layout::Classic`].
+    ClassicDocument,
+}
+
+impl ObjectRules {
+    /// The families that it has chains or rules in; one may come several times.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        self.chains.keys().chain(self.shared.keys()).map(|chain| chain.family)
+    }
 }
 
 /// What a rule in a shared chain is recognised by (design section 4, ownership).
@@ -71,12 +98,21 @@ pub struct PlacedRule {
 }
 
 /// Compiles every object of the policy.
-pub fn compile(resolved: &Resolved, quirks: Quirks) -> Compiled {
+pub fn compile(resolved: &Resolved, quirks: Quirks, layout: Layout) -> Compiled {
     let mut compiled = Compiled::default();
-    for policy in &resolved.networks {
-        compiled.objects.insert(Object::Network(policy.name.to_string()), network::compile(policy));
-    }
     let mut remarks = Remarks::default();
+    for policy in &resolved.networks {
+        let object = Object::Network(policy.name.to_string());
+        match network::compile(policy, layout) {
+            Ok(rules) => {
+                compiled.objects.insert(object, rules);
+            }
+            Err(fault) => {
+                remarks.refuse(&fault);
+                compiled.held.push(hold(object, &fault));
+            }
+        }
+    }
     for guest in &resolved.guests {
         let object = Object::Interface(guest.device.clone());
         let rules = compile_guest(guest, quirks, &mut remarks).and_then(|rules| refuse_clash(guest, rules, &compiled, &mut remarks));
@@ -191,6 +227,21 @@ impl Remarks {
 }
 
 impl ObjectRules {
+    /// Every chain that it wants something in, with the rules.
+    pub fn blocks(&self) -> impl Iterator<Item = (&ChainId, &Vec<PlacedRule>)> {
+        self.chains.iter().chain(&self.shared).chain(&self.direct)
+    }
+
+    /// Whether the other has the same rules in the same chains, wherever in the XML they come from.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        fn rules(placed: &[PlacedRule]) -> impl Iterator<Item = &Rule> {
+            placed.iter().map(|placed| &placed.rule)
+        }
+        let mut pairs = self.blocks().zip(other.blocks());
+        self.blocks().count() == other.blocks().count()
+            && pairs.all(|((one, ours), (two, theirs))| one == two && rules(ours).eq(rules(theirs)))
+    }
+
     /// No rules yet, known by the guest's device.
     fn for_guest(device: &DeviceName) -> Self {
         Self { keys: BTreeSet::from([Key::Guest(device.clone())]), ..Self::default() }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::compile::Layout;
 use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::plan::{HookPlacement, Scope};
@@ -34,11 +35,14 @@ pub struct Config {
     /// `"present"` or `"first"`.
     #[serde(with = "HooksName")]
     pub hooks: HookPlacement,
+    /// `"chains"`, `"classic"` or `"classic-document"`.
+    #[serde(with = "LayoutName")]
+    pub layout: Layout,
     /// Warnings count as errors.
     pub strict: bool,
     /// Where the record lives.
     pub run_dir: PathBuf,
-    /// How often `run` looks at the kernel although nothing said that it changed; at least 100 ms.
+    /// How often `run` looks at the kernel although nothing said that it changed; see [`poll`].
     #[serde(deserialize_with = "duration")]
     pub poll: Duration,
     /// How long `run` waits after the last change of a file before it reads the state; at most 10 s.
@@ -81,6 +85,14 @@ enum HooksName {
     First,
 }
 
+#[derive(Deserialize)]
+#[serde(remote = "Layout", rename_all = "kebab-case")]
+enum LayoutName {
+    Chains,
+    Classic,
+    ClassicDocument,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -88,6 +100,7 @@ impl Default for Config {
             quirks: Quirks::default(),
             scope: Scope::default(),
             hooks: HookPlacement::default(),
+            layout: Layout::default(),
             strict: false,
             run_dir: PathBuf::from("/run/bridgeward"),
             poll: Duration::from_secs(10),
@@ -111,13 +124,24 @@ pub fn parse(sources: &Sources, file: FileId) -> Result<Config, Box<Diagnostic>>
     let text = &sources.file(file).text;
     let config: Config = toml::from_str(text).map_err(|error| Box::new(fault(file, text, &error)))?;
     let whole = Span { file, start: 0, end: u32::try_from(text.len()).unwrap_or(u32::MAX) };
-    if config.poll < Duration::from_millis(100) {
-        return Err(Box::new(Diagnostic::error("config-value", "`poll` is below 100 ms", key(text, "poll", whole), "at least \"100ms\"")));
-    }
+    let wrong = |name, fault: String, expected| Box::new(Diagnostic::error("config-value", fault, key(text, name, whole), expected));
+    poll(config.poll).map_err(|fault| wrong("poll", format!("`poll` is {fault}"), "expected \"100ms\" to \"1day\""))?;
     if config.settle > Duration::from_secs(10) {
-        return Err(Box::new(Diagnostic::error("config-value", "`settle` is above 10 s", key(text, "settle", whole), "at most \"10s\"")));
+        return Err(wrong("settle", "`settle` is above 10 s".to_owned(), "expected at most \"10s\""));
     }
     Ok(config)
+}
+
+/// Passes a time that `run` can poll at: a kernel asked more often would do little else, and beyond a day nobody would wait.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+pub fn poll(every: Duration) -> Result<Duration, &'static str> {
+    match every {
+        _ if every < Duration::from_millis(100) => Err("below 100 ms"),
+        _ if every > Duration::from_hours(24) => Err("above one day"),
+        _ => Ok(every),
+    }
 }
 
 fn fault(file: FileId, text: &str, error: &toml::de::Error) -> Diagnostic {
@@ -125,7 +149,7 @@ fn fault(file: FileId, text: &str, error: &toml::de::Error) -> Diagnostic {
     let position = |at: usize| u32::try_from(at.min(text.len())).unwrap_or(u32::MAX);
     let span = Span { file, start: position(range.start), end: position(range.end) };
     Diagnostic::error("config-syntax", error.message().trim().replace('\n', "; "), span, "")
-        .help("`man bridgeward.toml` and the comments of the shipped file list every key")
+        .help("the comments of the shipped bridgeward.toml explain every key")
 }
 
 /// The line that sets a key at the top level, or `otherwise`.
@@ -173,6 +197,7 @@ mod tests {
             quirks = "libvirt"
             scope = "exclusive"
             hooks = "first"
+            layout = "classic-document"
             strict = true
             run_dir = "/tmp/r"
             poll = "2s"
@@ -184,6 +209,7 @@ mod tests {
         assert_eq!(config.quirks, Quirks::Libvirt);
         assert_eq!(config.scope, Scope::Exclusive);
         assert_eq!(config.hooks, HookPlacement::First);
+        assert_eq!(config.layout, Layout::ClassicDocument);
         assert_eq!(config.poll, Duration::from_secs(2));
         assert_eq!(config.tools.iptables, "iptables-legacy");
         assert_eq!(config.tools.ebtables, "ebtables");
@@ -201,6 +227,15 @@ mod tests {
         let (message, place) = read("poll = \"10\"\n").unwrap_err();
         assert!(message.contains("is not a time"), "{message}");
         assert!(place.starts_with("bridgeward.toml:1:"), "{place}");
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_polled_at_is_refused() {
         assert_eq!(read("poll = \"1ms\"\n").unwrap_err().0, "`poll` is below 100 ms");
+        assert_eq!(
+            read("strict = true\npoll = \"9years\"\n").unwrap_err(),
+            ("`poll` is above one day".to_owned(), "bridgeward.toml:2:1".to_owned())
+        );
+        assert_eq!(read("settle = \"1min\"\n").unwrap_err().0, "`settle` is above 10 s");
     }
 }

@@ -19,12 +19,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::backend::generation::{Generation, Writer};
 use crate::backend::{Kernel, links};
+use crate::compile::Layout;
 use crate::load::{self, Loaded};
 use crate::model::Quirks;
 use crate::monitor::{Monitor, News};
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::{self, Computed, Reading};
+use crate::resolve::Link;
 use crate::watch::Watch;
 use control::{Answer, Ask, Question};
 use damper::Damper;
@@ -55,6 +57,8 @@ pub struct Orders {
     pub scope: Scope,
     /// Where hooks stand.
     pub hooks: HookPlacement,
+    /// How the rules of networks are spelled.
+    pub layout: Layout,
     /// How often to look though nothing happened.
     pub poll: Duration,
     /// Quiet time after a file change.
@@ -98,6 +102,8 @@ pub struct Daemon<K> {
     repair_due: Option<Instant>,
     /// The files of the last pass.
     loaded: Option<Loaded>,
+    /// The devices that it saw.
+    links: Vec<Link>,
     /// The generation of the rules that the last pass verified.
     verified: Option<u32>,
     /// When the rules are to be read whatever the generation says.
@@ -129,6 +135,7 @@ impl<K: Kernel> Daemon<K> {
             writers: BTreeSet::new(),
             repair_due: None,
             loaded: None,
+            links: Vec::new(),
             verified: None,
             look_by: Instant::now(),
             look_again: false,
@@ -144,7 +151,8 @@ impl<K: Kernel> Daemon<K> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
         let (asks, mut asked) = mpsc::channel(8);
-        let _socket = control::listen(self.reconciler.store().path(), asks)?;
+        let mut socket = Some(control::listen(self.reconciler.store().path(), asks.clone())?);
+        let mut _lock = None;
         let mut poll = ticks(self.orders.poll);
         let mut refresh = ticks(REFRESH);
         self.monitor = self.listen_to_rules();
@@ -163,6 +171,17 @@ impl<K: Kernel> Daemon<K> {
                 _ = terminate.recv() => Event::Stop,
                 _ = interrupt.recv() => Event::Stop,
             };
+            match self.reconciler.reopen_store() {
+                Ok(true) => {
+                    tracing::warn!("the directory of the record was removed; what the state names is adopted, the rest left alone");
+                    // The lock went with the directory. Whoever took the new one meanwhile is the daemon now.
+                    _lock = Some(self.reconciler.store().lock_as_daemon()?);
+                    drop(socket.take());
+                    socket = Some(control::listen(self.reconciler.store().path(), asks.clone())?);
+                }
+                Ok(false) => {}
+                Err(failure) => tracing::error!("the removed directory of the record cannot be made again: {failure}"),
+            }
             match event {
                 Event::Files => {
                     settle(&self.bell, self.orders.settle).await;
@@ -241,7 +260,8 @@ impl<K: Kernel> Daemon<K> {
     async fn poll(&mut self) {
         let unmoved = self.verified.is_some() && self.reconciler.generation() == self.verified;
         let loaded = tokio::task::block_in_place(|| load::load(&self.orders.state)).ok();
-        if unmoved && loaded == self.loaded && Instant::now() < self.look_by {
+        let same_links = links::links().await.unwrap_or_default() == self.links;
+        if unmoved && same_links && loaded == self.loaded && Instant::now() < self.look_by {
             return;
         }
         self.pass(Cause::Poll).await;
@@ -266,8 +286,8 @@ impl<K: Kernel> Daemon<K> {
 
     /// Reads the state; where that fails, the last one stays and the reason is returned.
     async fn read(&mut self) -> Option<String> {
-        let links = links::links().await.unwrap_or_default();
-        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict };
+        self.links = links::links().await.unwrap_or_default();
+        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict, layout: self.orders.layout };
         let loaded = match tokio::task::block_in_place(|| load::load(&self.orders.state)) {
             Ok(loaded) => loaded,
             Err(failure) => {
@@ -275,7 +295,7 @@ impl<K: Kernel> Daemon<K> {
                 return Some(failure.to_string());
             }
         };
-        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &links, reading));
+        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &self.links, reading));
         self.loaded = Some(loaded);
         None
     }
@@ -300,7 +320,7 @@ impl<K: Kernel> Daemon<K> {
 
     async fn answer(&mut self, ask: Ask) {
         let answer = match ask.question {
-            Question::Apply { ref state, quirks, .. } if !self.same_state(state, quirks) => Answer::refused(&format!(
+            Question::Apply { ref state, quirks, layout, .. } if !self.same_state(state, quirks, layout) => Answer::refused(&format!(
                 "the running daemon reads {} with other settings; stop it, or apply what it reads",
                 self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             )),
@@ -310,10 +330,10 @@ impl<K: Kernel> Daemon<K> {
         let _ = ask.reply.send(answer);
     }
 
-    fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName) -> bool {
+    fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName, layout: control::LayoutName) -> bool {
         let absolute =
             |paths: &[PathBuf]| paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect::<Vec<_>>();
-        absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into()
+        absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into() && layout == self.orders.layout.into()
     }
 }
 

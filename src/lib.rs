@@ -17,6 +17,8 @@ pub mod parse;
 
 pub mod resolve;
 
+pub mod graph;
+
 pub mod ruleset;
 
 pub mod compile;

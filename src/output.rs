@@ -62,10 +62,10 @@ impl Output {
         self.message(&format!("{word}: {text}"));
     }
 
-    /// Writes diagnostics from worst to least, then how many there were; notes only when asked for.
+    /// Writes diagnostics file by file in the order of their lines; what matters less than `least` is left out.
     pub fn diagnostics(self, diagnostics: &[Diagnostic], sources: &Sources, least: Severity) {
         let mut shown: Vec<_> = diagnostics.iter().filter(|diagnostic| diagnostic.severity <= least).collect();
-        shown.sort_by_key(|diagnostic| (diagnostic.severity, sources.position(diagnostic.span())));
+        shown.sort_by_cached_key(|diagnostic| (sources.position(diagnostic.span()), diagnostic.severity));
         for diagnostic in shown {
             self.message(&diagnostic::render(diagnostic, sources, self.messages));
         }

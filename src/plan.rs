@@ -1,10 +1,11 @@
 //! Observed and desired rules in, a plan out: every choice is made here, `commit` makes none.
 //!
-//! [`ownership`] says which observed rules are ours, [`edit`] finds the smallest change of each chain and [`table`] of each
-//! table, [`order`] arranges the changes so that no prefix of them opens what both ends keep closed, [`script`] spells them for
-//! `*-restore`, [`show`] prints them for people and [`json`] for machines.
+//! [`ownership`] and [`direct`] say which observed rules are ours, [`edit`] finds the smallest change of each chain and
+//! [`table`] of each table, [`order`] arranges the changes so that no prefix of them opens what both ends keep closed,
+//! [`script`] spells them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
 
 pub mod desire;
+pub mod direct;
 pub mod edit;
 pub mod json;
 pub mod order;
@@ -21,6 +22,7 @@ use crate::model::Object;
 use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Observation, Observed, Policy, Table, TableRules};
 use crate::source::Span;
+use direct::Possession;
 use order::Work;
 use table::Wishes;
 
@@ -33,6 +35,10 @@ pub struct Desired {
     pub frozen: BTreeSet<Key>,
     /// Keys of what we installed earlier, by the record: ours to remove even though nothing desires it now.
     pub recorded: BTreeSet<Key>,
+    /// What is ours straight in built-in chains, by the record.
+    pub direct: BTreeMap<ChainId, Possession>,
+    /// Rules of ours there that belong to objects which are set aside: nobody wants them and they stay.
+    pub left: BTreeMap<ChainId, BTreeSet<Rule>>,
     /// Base chains that we made, by the record: ours to remove once nothing needs them and they are empty.
     pub made: BTreeSet<ChainId>,
     /// How far our hands reach.
@@ -206,6 +212,15 @@ pub enum PlanError {
         /// What is missing.
         reason: String,
     },
+}
+
+impl Desired {
+    /// Leaves an object's rules in built-in chains where they are.
+    pub fn leave(&mut self, rules: &ObjectRules) {
+        for (id, placed) in &rules.direct {
+            self.left.entry(id.clone()).or_default().extend(placed.iter().map(|placed| placed.rule.clone()));
+        }
+    }
 }
 
 impl Plan {

@@ -20,9 +20,10 @@ use crate::backend::{Kernel, Refusal, RefusalKind, namespace};
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::desire::{self, Choices, Keeping};
+use crate::plan::direct::{self, Possession};
 use crate::plan::script::{self, Script};
 use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
-use crate::ruleset::{ChainId, Family, Observed};
+use crate::ruleset::{ChainId, Family, Observation, Observed};
 use crate::source::Position;
 use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored};
 use compute::Computed;
@@ -122,6 +123,8 @@ struct Pass<'a> {
     same: u32,
     observed: Observed,
     desired: Desired,
+    /// What is ours in built-in chains now, and after the plan.
+    prospect: BTreeMap<ChainId, Possession>,
 }
 
 impl<K: Kernel> Reconciler<K> {
@@ -146,6 +149,14 @@ impl<K: Kernel> Reconciler<K> {
         &self.store
     }
 
+    /// Makes the record's directory anew if it was removed; true when it was.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn reopen_store(&mut self) -> Result<bool, StoreFailure> {
+        self.store.reopen_if_removed()
+    }
+
     /// What a pass would do now, without doing it.
     ///
     /// # Errors
@@ -164,8 +175,9 @@ impl<K: Kernel> Reconciler<K> {
     pub async fn pass(&mut self, computed: &Computed) -> Result<Report, Failure> {
         let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
         self.forgive(computed);
-        let pass = self.begin(computed)?;
-        Ok(self.finish(pass).await?.0)
+        let mut pass = self.begin(computed)?;
+        self.finish(&mut pass).await?;
+        Ok(pass.report)
     }
 
     /// Removes everything that the record or `computed` names; says which base chains that we made are still in use by others.
@@ -179,20 +191,30 @@ impl<K: Kernel> Reconciler<K> {
         let nothing = Computed::default();
         let mut pass = self.begin(&nothing)?;
         for (object, rules) in &computed.compiled.objects {
-            let known = || RecordedObject { rules: rules.clone(), source: None };
+            // Not its rules straight in built-in chains: those are ours only where the record says so.
+            let known = || RecordedObject { rules: ObjectRules { direct: BTreeMap::new(), ..rules.clone() }, source: None };
             pass.record.objects.entry(object.clone()).or_insert_with(known);
         }
-        self.finish(pass).await
+        // Nothing is desired, so a plan would do without what cannot be read; but "gone" has to be seen.
+        pass.observed = self.kernel.observe(&Family::ALL).await;
+        for family in pass.record.objects.values().flat_map(|known| known.rules.families()) {
+            if let Some(Observation::Unreadable(reason)) = pass.observed.families.get(&family) {
+                return Err(PlanError::Unreadable { family, reason: reason.clone() }.into());
+            }
+        }
+        self.finish(&mut pass).await?;
+        pass.report.remarks.extend(direct::look_alikes(&computed.compiled.objects, &pass.observed));
+        Ok((pass.report, pass.record.made))
     }
 
-    /// Runs rounds until nothing is left to do; the report, and the base chains of ours that stay.
-    async fn finish(&mut self, mut pass: Pass<'_>) -> Result<(Report, BTreeSet<ChainId>), Failure> {
+    /// Runs rounds until nothing is left to do.
+    async fn finish(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
         let started = Instant::now();
         let mut busy = 0;
         let mut committed = 0;
         let mut suspects: Vec<Suspects> = Vec::new();
         let verified = loop {
-            match self.round(&mut pass).await? {
+            match self.round(pass).await? {
                 Round::InSync if suspects.is_empty() => break true,
                 Round::GivenUp => break false,
                 Round::Committed(plan) if suspects.is_empty() => {
@@ -206,7 +228,7 @@ impl<K: Kernel> Reconciler<K> {
                 Round::InSync | Round::Committed(_) => pass.aside = isolate::clear(&mut suspects),
                 Round::Refused(found) => match isolate::narrow(&mut suspects, found) {
                     isolate::Verdict::Guilty(found) => {
-                        self.refuse(&pass, found)?;
+                        self.refuse(pass, found)?;
                         pass.aside = isolate::aside(&suspects);
                     }
                     isolate::Verdict::Unclear => pass.aside = isolate::aside(&suspects),
@@ -226,11 +248,11 @@ impl<K: Kernel> Reconciler<K> {
         }
         if verified {
             // Otherwise the record keeps claiming both what was there and what was meant to be.
-            self.remember(&mut pass)?;
+            self.remember(pass)?;
         }
-        self.settle_report(&mut pass);
+        self.settle_report(pass);
         pass.report.took = started.elapsed();
-        Ok((pass.report, pass.record.made))
+        Ok(())
     }
 
     fn begin<'a>(&self, computed: &'a Computed) -> Result<Pass<'a>, Failure> {
@@ -258,6 +280,7 @@ impl<K: Kernel> Reconciler<K> {
             same: 1,
             observed: Observed::default(),
             desired: Desired::default(),
+            prospect: BTreeMap::new(),
         })
     }
 
@@ -269,9 +292,10 @@ impl<K: Kernel> Reconciler<K> {
         pass.report.parked = self.parking.look(&pass.observed, Instant::now());
         let plan = self.replan(pass, false)?;
         let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
-        if removes_base && namespace::libvirt_daemon().is_some() {
-            return self.replan(pass, true);
-        }
+        let plan = if removes_base && namespace::libvirt_daemon().is_some() { self.replan(pass, true)? } else { plan };
+        pass.prospect = direct::prospect(&pass.desired, &pass.observed);
+        // What was not known for certain after a failed commit, or a crash, has just been seen.
+        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, Possession::abandoned);
         Ok(plan)
     }
 
@@ -333,6 +357,7 @@ impl<K: Kernel> Reconciler<K> {
             pass.report.count(phase);
         }
         crash_if_asked();
+        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, Possession::committed);
         Ok(Round::Committed(plan))
     }
 
@@ -357,6 +382,7 @@ impl<K: Kernel> Reconciler<K> {
     fn intend(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<(), Failure> {
         let intent = memory::intent(plan, &pass.desired, pass.computed, &pass.record);
         pass.record.intend(intent);
+        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, std::convert::identity);
         self.store.save(&pass.record)?;
         Ok(())
     }
@@ -383,7 +409,7 @@ impl<K: Kernel> Reconciler<K> {
         let Some(object) = objects.into_iter().next() else { return Err(Failure::Tool { refusal, detail: line }) };
         let fresh = pass.computed.compiled.objects.get(&object);
         let refused_last_good = pass.kept.get(&object) == Some(&Keeping::LastGood)
-            || (fresh.is_some() && pass.record.last_good(&object).map(|known| &known.rules.chains) == fresh.map(|rules| &rules.chains));
+            || fresh.zip(pass.record.last_good(&object)).is_some_and(|(fresh, known)| fresh.says_the_same(&known.rules));
         if pass.kept.get(&object) == Some(&Keeping::Closed) {
             return Err(Failure::Tool { refusal, detail: line });
         }
@@ -448,9 +474,13 @@ fn hold_absent(pass: &mut Pass<'_>) {
 
 /// Takes an object out of a pass: what lives of it is left as it is.
 fn set_aside(object: &Object, record: &Record, desired: &mut Desired) {
-    let fresh = desired.objects.remove(object).map(|rules| rules.keys).unwrap_or_default();
-    let known = record.last_good(object).map(|known| known.rules.keys.clone()).unwrap_or_default();
-    desired.frozen.extend(fresh.into_iter().chain(known));
+    let fresh = desired.objects.remove(object);
+    let intended = record.intent.iter().filter_map(|intent| intent.objects.get(object));
+    let known = record.objects.get(object).into_iter().chain(intended).map(|known| &known.rules);
+    for rules in fresh.iter().chain(known) {
+        desired.frozen.extend(rules.keys.iter().cloned());
+        desired.leave(rules);
+    }
     if let Object::Interface(device) = object {
         desired.frozen.insert(Key::Guest(device.clone()));
     }

@@ -3,13 +3,15 @@
 //! What goes in are the documents of all files; what comes out says what every network and guest may do, without knowing
 //! how any tool spells it. An object with a fault is not in the policy but among the held. `network` and `interface` decide
 //! which documents count, `includes` follows references between filters, `variables` and `value` bind and type what
-//! rules leave open, `guest` puts it together for one interface.
+//! rules leave open, `guest` puts it together for one interface. [`order`] and [`lint`] look at the result.
 
 mod finding;
 mod guest;
 mod includes;
 mod interface;
+pub mod lint;
 mod network;
+pub mod order;
 mod value;
 mod variables;
 

@@ -17,6 +17,7 @@ pub use lock::{RunLock, WriteLock};
 use crate::backend::namespace::Identity;
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
+use crate::plan::direct::Possession;
 use crate::ruleset::ChainId;
 
 /// Where the record lies unless the configuration says otherwise.
@@ -35,6 +36,9 @@ pub struct Record {
     pub made: BTreeSet<ChainId>,
     /// The last good rules of every object.
     pub objects: BTreeMap<Object, RecordedObject>,
+    /// What is ours straight in built-in chains: by count, since nothing else tells (see [`Possession`]). Apart from the
+    /// objects, because it is what was found to live and not what is wanted.
+    pub direct: BTreeMap<ChainId, Possession>,
     /// What a commit was about to install when the record was written; `None` once it is verified.
     pub intent: Option<Intent>,
 }
@@ -138,6 +142,19 @@ impl Store {
         let path = run_dir.join(identity.namespace.as_str());
         let directory = directory::open(run_dir, identity.namespace.as_str())?;
         Ok(Self { identity, path, directory })
+    }
+
+    /// Makes the directory anew if somebody removed it; true when it was. Nothing can be written to a removed directory, and every lock in it is lost.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn reopen_if_removed(&mut self) -> Result<bool, StoreFailure> {
+        if rustix::fs::fstat(&self.directory).is_ok_and(|status| status.st_nlink > 0) {
+            return Ok(false);
+        }
+        let run_dir = self.path.parent().unwrap_or(Path::new("/"));
+        self.directory = directory::open(run_dir, self.identity.namespace.as_str())?;
+        Ok(true)
     }
 
     /// The directory, for the daemon's other files (its control socket).

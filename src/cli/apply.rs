@@ -37,7 +37,7 @@ pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
 }
 
 fn ask(settings: &Settings, directory: &std::path::Path) -> anyhow::Result<Exit> {
-    let answer = control::ask(directory, &Question::apply(&settings.config.state, settings.config.quirks))?;
+    let answer = control::ask(directory, &Question::apply(&settings.config.state, settings.config.quirks, settings.config.layout))?;
     if !answer.messages.is_empty() {
         settings.output.message(answer.messages.trim_end());
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Exit;
 use super::options::{Check, Format};
 use super::settings::{Settings, block_on};
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Severity, several};
 use crate::reconcile::compute::Computed;
 use crate::source::Sources;
 
@@ -31,7 +31,7 @@ struct Entry<'a> {
 
 #[derive(Debug, Serialize)]
 struct Place<'a> {
-    file: String,
+    path: String,
     line: u32,
     column: u32,
     label: &'a str,
@@ -39,29 +39,32 @@ struct Place<'a> {
 
 pub fn check(settings: &Settings, options: &Check) -> anyhow::Result<Exit> {
     let paths = if options.paths.is_empty() { &settings.config.state } else { &options.paths };
-    let computed = block_on(settings.compute(paths))?;
+    let computed = block_on(settings.check(paths))?;
     match options.format {
         Format::Text => {
             settings.show(&computed);
-            settings.output.data(&summary(&computed))?;
+            settings.output.data(&summary(&computed, settings.least))?;
         }
         Format::Json => settings.output.data(&format!("{}\n", serde_json::to_string_pretty(&document(&computed))?))?,
     }
     Ok(if computed.has_errors() { Exit::Attention } else { Exit::Done })
 }
 
-fn summary(computed: &Computed) -> String {
-    let count = |severity| computed.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+/// One line; kinds of remarks that are less than `least` are counted only.
+fn summary(computed: &Computed, least: Severity) -> String {
     let counts = computed.counts;
+    let told = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| {
+        let number = computed.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+        let hidden = if severity > least && number > 0 { " (shown with -v)" } else { "" };
+        several(number, severity.as_str()) + hidden
+    });
     format!(
-        "{} files: {} networks, {} filters, {} interfaces; {} errors, {} warnings, {} notes\n",
-        counts.files,
-        counts.networks,
-        counts.filters,
-        counts.interfaces,
-        count(Severity::Error),
-        count(Severity::Warning),
-        count(Severity::Note)
+        "{}: {}, {}, {}; {}\n",
+        several(counts.files, "file"),
+        several(counts.networks, "network"),
+        several(counts.filters, "filter"),
+        several(counts.interfaces, "interface"),
+        told.join(", ")
     )
 }
 
@@ -72,14 +75,15 @@ fn document(computed: &Computed) -> Document<'_> {
 }
 
 fn entry<'a>(diagnostic: &'a Diagnostic, sources: &Sources) -> Entry<'a> {
-    let severity = match diagnostic.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    };
     let places = diagnostic.labels.iter().map(|label| {
         let position = sources.position(label.span);
-        Place { file: position.path.to_string(), line: position.line, column: position.column, label: &label.text }
+        Place { path: position.path.to_string(), line: position.line, column: position.column, label: &label.text }
     });
-    Entry { severity, code: diagnostic.code, message: &diagnostic.message, places: places.collect(), help: diagnostic.help.as_deref() }
+    Entry {
+        severity: diagnostic.severity.as_str(),
+        code: diagnostic.code,
+        message: &diagnostic.message,
+        places: places.collect(),
+        help: diagnostic.help.as_deref(),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -15,13 +16,16 @@ use crate::reconcile::compute::Computed;
 use crate::reconcile::report::Report;
 use crate::ruleset::{Family, Observation, Observed, save};
 
+/// The most bytes of one saved file; half a million rules are not half of it.
+const SAVED_LIMIT: u64 = 256 << 20;
+
 pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     let computed = block_on(settings.compute(&settings.config.state))?;
     settings.show(&computed);
     let (plan, observed, report) =
         if options.observed.is_empty() { live(settings, &computed)? } else { offline(settings, &computed, &options.observed)? };
     let text = match options.format {
-        Format::Json => json::json(&plan, &computed.sources),
+        Format::Json => json::json(&plan, &held(&report), &computed.sources),
         Format::Text if options.stat => show::stat(&plan),
         Format::Text => show::diff(&plan, &observed, &computed.sources, settings.output.data),
     };
@@ -36,6 +40,17 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     Ok(if in_sync { Exit::Done } else { Exit::Attention })
 }
 
+fn held(report: &Report) -> Vec<json::Held<'_>> {
+    let parts = report.held.iter().map(|held| json::Held {
+        object: &held.object,
+        code: &held.code,
+        message: &held.message,
+        keeping: held.keeping,
+        place: held.place.as_ref(),
+    });
+    parts.collect()
+}
+
 fn live(settings: &Settings, computed: &Computed) -> anyhow::Result<(Plan, Observed, Report)> {
     block_on(async { Ok(settings.reconciler().await?.preview(computed).await?) })
 }
@@ -44,7 +59,7 @@ fn live(settings: &Settings, computed: &Computed) -> anyhow::Result<(Plan, Obser
 fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyhow::Result<(Plan, Observed, Report)> {
     let mut observed = Observed::default();
     for path in saved_files(paths)? {
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = read_saved(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let Some(family) = family_of(&path, &text) else {
             bail!("cannot tell which tool wrote {}: name it iptables.save, ip6tables.save or ebtables.save", path.display());
         };
@@ -60,11 +75,22 @@ fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyho
     for rules in desired.objects.values_mut() {
         rules.chains.retain(|chain, _| observed.families.contains_key(&chain.family));
         rules.shared.retain(|chain, _| observed.families.contains_key(&chain.family));
+        rules.direct.retain(|chain, _| observed.families.contains_key(&chain.family));
     }
     let plan = plan::plan(&desired, &observed)?;
     let mut report = Report { remarks: plan.remarks.iter().cloned().collect(), ..Report::default() };
     report.hold_faults(computed, &kept);
     Ok((plan, observed, report))
+}
+
+/// The text of a saved file or a pipe. As when the tools themselves are read, bytes that are not UTF-8 (in somebody's comment) do not stop us.
+fn read_saved(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(SAVED_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SAVED_LIMIT {
+        return Err(io::Error::other(format!("it is larger than {} MiB", SAVED_LIMIT >> 20)));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// `ebtables-save` ends a table with a comment only; a file from which comments were taken out gets its ends back.
@@ -125,6 +151,16 @@ mod tests {
         assert_eq!(with_ends(two), "*nat\n:PREROUTING ACCEPT\nCOMMIT\n*filter\n:INPUT ACCEPT\nCOMMIT\n");
         assert_eq!(with_ends("*nat\n# Completed\n"), "*nat\n# Completed\n");
         assert_eq!(with_ends(""), "");
+    }
+
+    #[test]
+    fn a_saved_file_may_hold_any_bytes_but_not_too_many() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("iptables.save");
+        fs::write(&path, b"-A INPUT -m comment --comment \xe9\n").expect("a file");
+        assert_eq!(read_saved(&path).expect("it is read"), "-A INPUT -m comment --comment \u{fffd}\n");
+        fs::File::options().write(true).open(&path).and_then(|file| file.set_len(SAVED_LIMIT + 1)).expect("a hole");
+        assert!(read_saved(&path).expect_err("it is too large").to_string().contains("larger than 256 MiB"));
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! The command line: what can be said, and the help for it. `--help`, the man page and the completions come from here.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config;
 use crate::output::Color;
 
 /// Keeps the firewall rules of virtual networks and guests exactly as libvirt-style XML in a directory says.
 #[derive(Debug, Parser)]
 #[command(name = "bridgeward", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXAMPLES)]
 pub struct Options {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Global options")]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
@@ -51,6 +53,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "WHERE", value_enum)]
     pub hooks: Option<HooksOption>,
 
+    /// How the rules of networks are spelled: in private chains, or straight in built-in chains as libvirt did up to 5.0
+    #[arg(long, global = true, value_name = "LAYOUT", value_enum)]
+    pub layout: Option<LayoutOption>,
+
     /// Treat warnings as errors
     #[arg(long, global = true)]
     pub strict: bool,
@@ -75,6 +81,17 @@ pub enum QuirksOption {
     Fixed,
     /// libvirt 9.0 rule for rule
     Libvirt,
+}
+
+/// See [`crate::compile::Layout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LayoutOption {
+    /// In chains of their own, as libvirt has since 5.1
+    Chains,
+    /// In INPUT, OUTPUT, FORWARD and POSTROUTING: the rules that libvirt made up to 5.0
+    Classic,
+    /// There too: the rules that libvirt's own description of its firewall lists
+    ClassicDocument,
 }
 
 /// See [`crate::plan::Scope`].
@@ -123,11 +140,11 @@ Needs no root and touches nothing. Exit status: 0 done, 1 faults in the state, 2
     /// Show what `apply` would change: a unified diff of rules, each with the XML line it comes from
     #[command(after_help = "\
 Examples:
-  sudo bridgeward diff                                  against the kernel
-  sudo bridgeward diff --stat                           only how much, per table and chain
+  sudo bridgeward diff                       against the kernel
+  sudo bridgeward diff --stat                only how much, per table and chain
   sudo bridgeward diff --format json
-  bridgeward diff --observed fw.save --observed eb.save   against saved iptables-save, ip6tables-save,
-                                                        ebtables-save or `ebtables -t nat -L` output; needs no root
+  bridgeward diff --observed saved/          against saved output of iptables-save, ip6tables-save and
+                                             ebtables-save or `ebtables -t nat -L`; needs no root
 
 Exit status: 0 in sync, 1 changes or held objects, 2 trouble.")]
     Diff(Diff),
@@ -163,6 +180,20 @@ Refused while `bridgeward run` lives, unless --stop is given.
 Exit status: 0 done, 1 something had to stay, 2 trouble.")]
     Purge(Purge),
 
+    /// List and show filters, the stock filters among them
+    #[command(after_help = "\
+Examples:
+  bridgeward filter list                                  every filter, where it is written and who uses it
+  bridgeward filter show clean-traffic                    its XML
+  bridgeward filter show clean-traffic --graph dot | dot -Tsvg > clean-traffic.svg
+
+Reads the state only: needs no root and touches nothing.")]
+    Filter {
+        /// What to do with filters
+        #[command(subcommand)]
+        verb: FilterVerb,
+    },
+
     /// Print the completion script for a shell
     #[command(after_help = "Examples:\n  bridgeward completions bash > /etc/bash_completion.d/bridgeward")]
     Completions {
@@ -173,6 +204,56 @@ Exit status: 0 done, 1 something had to stay, 2 trouble.")]
     /// Print the man page
     #[command(after_help = "Examples:\n  bridgeward man | man -l -")]
     Man,
+}
+
+/// What can be done with filters.
+#[derive(Debug, Subcommand)]
+pub enum FilterVerb {
+    /// List every filter with its UUID, its place and what uses it
+    #[command(after_help = "\
+Examples:
+  bridgeward filter list
+  bridgeward filter list --format json | jq -r '.filters[] | select(.used_by.interfaces == []) | .name'
+
+Exit status: 0 done, 1 some filter is broken, 2 trouble.")]
+    List(FilterList),
+
+    /// Print the XML of a filter, or a picture of what it includes and in which order its rules are looked at
+    #[command(after_help = "\
+Examples:
+  bridgeward filter show clean-traffic
+  bridgeward filter show clean-traffic --graph dot | dot -Tsvg > clean-traffic.svg
+  bridgeward filter show web --graph mermaid          for Markdown pages
+  bridgeward filter show clean-traffic > state/clean-traffic.xml      a copy to change; it replaces the stock filter
+
+Exit status: 0 done, 1 there is no such filter or it is broken, 2 trouble.")]
+    Show(FilterShow),
+}
+
+#[derive(Debug, Args)]
+pub struct FilterList {
+    /// Human text, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct FilterShow {
+    /// The filter's name
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Print a picture in place of the XML
+    #[arg(long, value_name = "NOTATION", value_enum)]
+    pub graph: Option<GraphOption>,
+}
+
+/// See [`crate::graph::Notation`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphOption {
+    /// For Graphviz
+    Dot,
+    /// For Mermaid
+    Mermaid,
 }
 
 #[derive(Debug, Args)]
@@ -206,8 +287,9 @@ pub struct Diff {
     /// Only how many rules change, per table and chain
     #[arg(long)]
     pub stat: bool,
-    /// Saved output of a tool to compare with instead of the kernel; may be repeated, one per family
-    #[arg(long, value_name = "FILE")]
+    /// Saved output of a tool, or a directory of such files, to compare with instead of the kernel; may be repeated, one file
+    /// per family
+    #[arg(long, value_name = "PATH")]
     pub observed: Vec<PathBuf>,
 }
 
@@ -221,8 +303,8 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Run {
     /// How often to look at the kernel although nothing said that it changed, such as `10s` or `500ms` [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub poll: Option<std::time::Duration>,
+    #[arg(long, value_name = "TIME", value_parser = poll)]
+    pub poll: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -230,6 +312,11 @@ pub struct Purge {
     /// Stop a running daemon first
     #[arg(long)]
     pub stop: bool,
+}
+
+fn poll(text: &str) -> Result<Duration, String> {
+    let every = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    config::poll(every).map_err(|fault| format!("it is {fault}"))
 }
 
 /// How a command prints its data.

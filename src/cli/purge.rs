@@ -30,6 +30,7 @@ pub fn purge(settings: &Settings, options: &Purge) -> anyhow::Result<Exit> {
         });
         let (report, left) = settings.reconciler().await?.purge(&computed).await?;
         settings.output.data(&report.text())?;
+        report.remarks.iter().for_each(|remark| settings.output.message(&format!("note: {}", remark.message)));
         if !left.is_empty() {
             let names: Vec<String> = left.iter().map(|chain| format!("{} {} {}", chain.family, chain.table, chain.chain)).collect();
             settings.output.message(&format!("note: still in use by others, so they stay: {}", names.join(", ")));

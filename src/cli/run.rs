@@ -31,6 +31,7 @@ fn orders(settings: &Settings, options: &Run) -> Orders {
         strict: config.strict,
         scope: config.scope,
         hooks: config.hooks,
+        layout: config.layout,
         poll: options.poll.unwrap_or(config.poll),
         settle: config.settle,
     }

@@ -1,21 +1,23 @@
 //! Command line, environment, configuration file and defaults, in this order, made one; and what most commands do with them.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
-use super::options::{Global, HooksOption, QuirksOption, ScopeOption};
+use super::options::{Global, HooksOption, LayoutOption, QuirksOption, ScopeOption};
 use crate::backend::probe::{self, Commands};
 use crate::backend::system::System;
 use crate::backend::{links, namespace};
+use crate::compile::Layout;
 use crate::config::{self, Config};
 use crate::diagnostic::{self, Severity};
-use crate::load;
+use crate::load::{self, LoadFailure, Loaded};
 use crate::model::Quirks;
 use crate::output::Output;
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
-use crate::reconcile::compute::{self, Computed, Reading};
+use crate::reconcile::compute::{self, Computed, Documents, Reading};
 use crate::resolve::Link;
 use crate::source::Sources;
 use crate::store::Store;
@@ -56,6 +58,12 @@ impl Settings {
             Some(HooksOption::First) => config.hooks = HookPlacement::First,
             None => {}
         }
+        match global.layout {
+            Some(LayoutOption::Chains) => config.layout = Layout::Chains,
+            Some(LayoutOption::Classic) => config.layout = Layout::Classic,
+            Some(LayoutOption::ClassicDocument) => config.layout = Layout::ClassicDocument,
+            None => {}
+        }
         config.strict |= global.strict;
         if let Some(run_dir) = &global.run_dir {
             config.run_dir.clone_from(run_dir);
@@ -66,7 +74,7 @@ impl Settings {
 
     /// How the files are to be read.
     pub fn reading(&self) -> Reading {
-        Reading { quirks: self.config.quirks, strict: self.config.strict }
+        Reading { quirks: self.config.quirks, strict: self.config.strict, layout: self.config.layout }
     }
 
     /// Reads the state at `paths`, and the host's devices where they can be had (without them an interface without a target is matched to nothing).
@@ -74,8 +82,23 @@ impl Settings {
     /// # Errors
     /// When a path is missing or unreadable: that is never taken for an empty state.
     pub async fn compute(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
-        let loaded = load::load(paths).context("the state cannot be read; create the directory, or name another one with --state")?;
-        Ok(compute::compute(&loaded, &self.links().await, self.reading()))
+        Ok(compute::compute(&load(paths)?, &self.links().await, self.reading()))
+    }
+
+    /// Like [`Settings::compute`], with remarks on what is hardly meant.
+    ///
+    /// # Errors
+    /// As [`Settings::compute`].
+    pub async fn check(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
+        Ok(compute::check(&load(paths)?, &self.links().await, self.reading()))
+    }
+
+    /// Reads the configured state as far as single files go.
+    ///
+    /// # Errors
+    /// As [`Settings::compute`].
+    pub fn read(&self) -> anyhow::Result<Documents> {
+        Ok(compute::read(&load(&self.config.state)?, self.reading()))
     }
 
     /// The devices of this network namespace.
@@ -122,11 +145,27 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
     runtime.block_on(work)
 }
 
+/// A failure to read the state, with what the operator can do about it.
+fn with_help(failure: LoadFailure) -> anyhow::Error {
+    let help = match &failure {
+        LoadFailure::Unreadable { source, .. } if source.kind() == ErrorKind::NotFound => {
+            "create it, or name another place with --state PATH"
+        }
+        LoadFailure::Unreadable { source, .. } if source.kind() == ErrorKind::PermissionDenied => "run this as root",
+        LoadFailure::Unreadable { .. } | LoadFailure::TooMuch { .. } => return failure.into(),
+    };
+    anyhow!("{failure}\n  help: {help}")
+}
+
+fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+    load::load(paths).map_err(with_help)
+}
+
 fn read_config(path: Option<&Path>, output: Output) -> anyhow::Result<Config> {
     let asked = path.is_some();
     let path = path.unwrap_or(Path::new(config::DEFAULT_PATH));
     let text = match std::fs::read_to_string(path) {
-        Err(error) if !asked && error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+        Err(error) if !asked && error.kind() == ErrorKind::NotFound => return Ok(Config::default()),
         outcome => outcome.with_context(|| format!("cannot read the configuration {}", path.display()))?,
     };
     let mut sources = Sources::default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::{Compiled, ObjectRules, compile};
+use super::{Compiled, Layout, ObjectRules, compile};
 use crate::addr::{DeviceName, Mac};
 use crate::model::attribute::ValueKind;
 use crate::model::filter::{Action, Chain, Direction, Literal, Protocol, SetDirection, States};
@@ -120,7 +120,7 @@ pub(super) fn guest(name: &str, treatment: Treatment) -> GuestPolicy {
 /// What becomes of one guest `vnet0` with these rules (see [`rules`]).
 pub(super) fn compile_guest(text: &str, quirks: Quirks) -> Compiled {
     let guests = vec![guest("vnet0", Treatment::Filtered(rules(text)))];
-    compile(&Resolved { guests, ..Resolved::default() }, quirks)
+    compile(&Resolved { guests, ..Resolved::default() }, quirks, Layout::default())
 }
 
 /// The rules of `vnet0`, which has no fault.
@@ -158,9 +158,7 @@ pub(super) fn remarks_on(text: &str, quirks: Quirks) -> Vec<&'static str> {
 #[track_caller]
 pub(super) fn assert_golden(rules: &ObjectRules, golden: &str) {
     let wanted: BTreeMap<ChainId, Vec<Rule>> = rules
-        .chains
-        .iter()
-        .chain(&rules.shared)
+        .blocks()
         .filter(|(_, rules)| !rules.is_empty())
         .map(|(id, rules)| (id.clone(), rules.iter().map(|placed| placed.rule.clone()).collect()))
         .collect();

@@ -1,14 +1,18 @@
-//! A virtual network (networks.md section 3) into its blocks in libvirt's seven network chains.
+//! A virtual network (networks.md section 3) into its blocks in libvirt's seven network chains; [`classic`] spells it
+//! without them.
 //!
 //! libvirt inserts every rule at the head of its chain; the blocks here are written in the order that results, first to last, so
 //! later addresses come first. Guests change nothing. Nothing here looks at other networks.
+
+mod classic;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{Key, ObjectRules, PlacedRule};
+use super::{Key, Layout, ObjectRules, PlacedRule};
 use crate::addr::{DeviceName, PortRange};
+use crate::diagnostic::Diagnostic;
 use crate::model::network::{Forward, Nat, NetworkAddress};
 use crate::resolve::NetworkPolicy;
 use crate::ruleset::rule::{ConnectionStates, Invertible, IpMatch, IpRule, IpTarget};
@@ -22,18 +26,27 @@ const UDP: u8 = 17;
 type Service = (u8, u16);
 
 /// Compiles one network; an open one wants no rules.
-pub fn compile(policy: &NetworkPolicy) -> ObjectRules {
+///
+/// # Errors
+/// What the network asks for and the layout has no rules for.
+pub fn compile(policy: &NetworkPolicy, layout: Layout) -> Result<ObjectRules, Box<Diagnostic>> {
+    let fill = |mut block: Block<'_>| match layout {
+        Layout::Chains => block.fill(),
+        Layout::Classic => block.fill_classic(),
+        Layout::ClassicDocument => block.fill_document(),
+    };
+    classic::judge(policy, layout)?;
     let mut rules = ObjectRules::default();
     rules.keys.insert(Key::Bridge(policy.bridge.clone()));
-    if matches!(policy.forward, Forward::Open | Forward::External) {
-        return rules;
+    if matches!(policy.forward, Forward::Open { .. } | Forward::External) {
+        return Ok(rules);
     }
     // IPv4 rules are there even for a network without any IPv4 address (networks.md 3.3, steps 1 and 3).
-    Block { policy, family: Family::Ipv4, rules: &mut rules }.fill();
+    fill(Block { policy, family: Family::Ipv4, rules: &mut rules });
     if policy.ipv6 || policy.addresses.iter().any(|address| family_of(address) == Family::Ipv6) {
-        Block { policy, family: Family::Ipv6, rules: &mut rules }.fill();
+        fill(Block { policy, family: Family::Ipv6, rules: &mut rules });
     }
-    rules
+    Ok(rules)
 }
 
 /// Everything that one network has in one family.
@@ -128,15 +141,19 @@ impl<'a> Block<'a> {
 
     /// Only the first IPv4 address that has DHCP or TFTP decides (networks.md 2.3, the service address).
     fn serves_tftp(&self) -> bool {
+        self.service_address().is_some_and(|address| address.tftp)
+    }
+
+    fn service_address(&self) -> Option<&'a NetworkAddress> {
         let mut candidates = self.policy.addresses.iter().filter(|address| family_of(address) == Family::Ipv4);
-        candidates.find(|address| address.dhcp || address.tftp).is_some_and(|address| address.tftp)
+        candidates.find(|address| address.dhcp || address.tftp)
     }
 
     fn passage(&self) -> Passage<'a> {
         match &self.policy.forward {
             Forward::Nat(nat) if self.family == Family::Ipv4 || nat.ipv6 => Passage::Translated(nat),
             Forward::Nat(_) | Forward::Route { .. } => Passage::Routed,
-            Forward::Isolated | Forward::Open | Forward::External => Passage::Isolated,
+            Forward::Isolated | Forward::Open { .. } | Forward::External => Passage::Isolated,
         }
     }
 
@@ -145,7 +162,7 @@ impl<'a> Block<'a> {
         match &self.policy.forward {
             Forward::Nat(nat) => nat.device.as_ref().map(|device| &device.value),
             Forward::Route { device, .. } => device.as_ref().map(|device| &device.value),
-            Forward::Isolated | Forward::Open | Forward::External => None,
+            Forward::Isolated | Forward::Open { .. } | Forward::External => None,
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::compile::Layout;
 use crate::diagnostic::{self, Severity, Style};
 use crate::model::Quirks;
 use crate::reconcile::Failure;
@@ -35,6 +36,8 @@ pub enum Question {
         state: Vec<PathBuf>,
         /// The quirks that it was told to use.
         quirks: QuirksName,
+        /// The layout that it was told to use.
+        layout: LayoutName,
     },
 }
 
@@ -46,6 +49,18 @@ pub enum QuirksName {
     Fixed,
     /// `libvirt`
     Libvirt,
+}
+
+/// [`Layout`] by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayoutName {
+    /// `chains`
+    Chains,
+    /// `classic`
+    Classic,
+    /// `classic-document`
+    ClassicDocument,
 }
 
 /// What comes back.
@@ -138,9 +153,9 @@ pub fn ask(directory: &Path, question: &Question) -> anyhow::Result<Answer> {
 
 impl Question {
     /// A pass over this state.
-    pub fn apply(state: &[PathBuf], quirks: Quirks) -> Self {
+    pub fn apply(state: &[PathBuf], quirks: Quirks, layout: Layout) -> Self {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        Self::Apply { v: VERSION, state: state.iter().map(absolute).collect(), quirks: quirks.into() }
+        Self::Apply { v: VERSION, state: state.iter().map(absolute).collect(), quirks: quirks.into(), layout: layout.into() }
     }
 }
 
@@ -167,6 +182,16 @@ impl Answer {
     /// No pass was made.
     pub fn refused(reason: &str) -> Self {
         Self { v: VERSION, exit: 2, data: String::new(), messages: format!("error: {reason}\n") }
+    }
+}
+
+impl From<Layout> for LayoutName {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::Chains => Self::Chains,
+            Layout::Classic => Self::Classic,
+            Layout::ClassicDocument => Self::ClassicDocument,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 
 use super::{Diagnostic, Label, Severity, Style};
 use crate::source::{FileId, Sources};
@@ -17,6 +17,8 @@ const WIDTH: usize = 140;
 const MAX_MESSAGE: usize = 400;
 /// Bytes of a line that labels of one window may span; beyond its width the renderer would print the whole line.
 const MAX_COLUMNS: usize = 100;
+/// Bytes of lines that are shown; the renderer looks at all of them, however few it prints, and a hostile file is one line with many faults.
+const MAX_EXCERPT: usize = 64 << 10;
 /// Lines that labels of one window may span, those in between being folded.
 const MAX_LINES: u32 = 50;
 
@@ -30,7 +32,10 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> Strin
     };
     let windows = windows(diagnostic, sources);
     let title = level(diagnostic.severity).primary_title(one_line(&diagnostic.message)).id(diagnostic.code);
-    let mut group = Group::with_title(title).elements(windows.iter().map(Window::snippet));
+    let mut group = Group::with_title(title);
+    for window in &windows {
+        group = if window.bytes.len() <= MAX_EXCERPT { group.element(window.snippet()) } else { group.elements(window.places()) };
+    }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(one_line(help)));
     }
@@ -41,11 +46,7 @@ pub fn render(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> Strin
 
 /// The diagnostic on one line: `path:line:column: error[code]: message`, without a newline.
 pub fn short(diagnostic: &Diagnostic, sources: &Sources) -> String {
-    let word = match diagnostic.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    };
+    let word = diagnostic.severity.as_str();
     let place = sources.position(diagnostic.span()).to_string();
     format!("{}: {word}[{}]: {}", one_line(&place), diagnostic.code, one_line(&diagnostic.message))
 }
@@ -122,6 +123,7 @@ impl<'a> Window<'a> {
     /// Whether both fit into one excerpt without being cut or folded beyond use.
     fn is_near(&self, other: &Self) -> bool {
         self.file == other.file
+            && join(&self.bytes, &other.bytes).len() <= MAX_EXCERPT
             && join(&self.lines, &other.lines).len() <= MAX_LINES as usize
             && join(&self.columns, &other.columns).len() <= MAX_COLUMNS
     }
@@ -132,6 +134,17 @@ impl<'a> Window<'a> {
         self.columns = join(&self.columns, &other.columns);
         self.bytes = join(&self.bytes, &other.bytes);
         self.marks.extend(other.marks);
+    }
+
+    /// The labels alone, for lines too long to show.
+    fn places(&self) -> Vec<Element<'a>> {
+        let place = |mark: &Mark<'a>| {
+            let column = self.text[self.bytes.start..mark.bytes.start].chars().count() + 1;
+            let place = Origin::path(one_line(self.path)).line(self.lines.start as usize + 1).char_column(column);
+            let label = Some(&mark.label.text).filter(|text| !text.is_empty());
+            std::iter::once(place.into()).chain(label.map(|text| Level::NOTE.message(one_line(text)).into())).collect::<Vec<_>>()
+        };
+        self.marks.iter().flat_map(place).collect()
     }
 
     /// The lines and labels for the renderer, which counts bytes from the first line shown.
@@ -242,6 +255,15 @@ mod tests {
         whole.message = "m".repeat(100_000);
         assert!(render(&whole, &sources, Style::Plain).len() < 2_000);
         assert!(short(&whole, &sources).len() < 1_000);
+    }
+
+    #[test]
+    fn lines_that_take_long_to_show_are_named_only() {
+        let (sources, file) = sources(&format!("<\u{e9}>{}<b/>", " ".repeat(MAX_EXCERPT)));
+        let fault = fault_at(&sources, file, "b").also(span_of(&sources, file, "\u{e9}"), "first").help("write `c`");
+        let text = "error[some-fault]: a fault\n--> state/a.xml:1:65541\n = note: here\n::: state/a.xml:1:2\n = note: first\n \
+                    = help: write `c`\n";
+        assert_eq!(render(&fault, &sources, Style::Plain), text);
     }
 
     #[test]

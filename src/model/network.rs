@@ -56,7 +56,10 @@ pub enum Forward {
         span: Span,
     },
     /// `mode='open'`: no rules at all.
-    Open,
+    Open {
+        /// The `<forward>` element.
+        span: Span,
+    },
     /// `bridge`, `private`, `vepa`, `passthrough`, `hostdev`: somebody else's bridge, no rules.
     External,
 }
@@ -74,6 +77,11 @@ pub struct Nat {
     pub ports: PortRange,
     /// The `<nat>` element, or `<forward>` where there is none.
     pub span: Span,
+}
+
+impl Nat {
+    /// The ports that translated connections get when the network does not say.
+    pub const DEFAULT_PORTS: PortRange = PortRange { first: 1024, last: 65535 };
 }
 
 /// One `<ip>` of a network.

@@ -105,7 +105,13 @@ pub(crate) fn read_ip(text: &str, span: Span, quirks: Quirks, diagnostics: &mut 
         Some(IpSpelling::Classic(address)) => accept_classic(text, address, span, quirks, diagnostics).map(IpAddr::V4),
         None => {
             let message = format!("`{text}` is not an IP address");
-            diagnostics.push(Diagnostic::error("invalid-address", message, span, "expected a numeric IPv4 or IPv6 address"));
+            let fault = Diagnostic::error("invalid-address", message, span, "expected a numeric IPv4 or IPv6 address");
+            let with_prefix = text.split_once('/').is_some_and(|(address, _)| parse_ip(address).is_some());
+            diagnostics.push(if with_prefix {
+                fault.help("write the address alone; its length goes into the attribute `prefix`")
+            } else {
+                fault
+            });
             None
         }
     }

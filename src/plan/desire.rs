@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::direct::Possession;
 use super::ownership;
 use super::{Desired, HookPlacement, Scope};
 use crate::compile::{self, Compiled, Key, ObjectRules};
@@ -19,6 +20,8 @@ pub struct Installed {
     pub objects: BTreeMap<Object, ObjectRules>,
     /// Keys of everything installed, or about to be when we were interrupted.
     pub keys: BTreeSet<Key>,
+    /// Rules straight in built-in chains.
+    pub direct: BTreeMap<ChainId, Possession>,
     /// Base chains that we made.
     pub made: BTreeSet<ChainId>,
 }
@@ -70,6 +73,7 @@ pub fn desire(
     let mut desired = Desired {
         objects: compiled.objects.clone(),
         recorded: installed.keys.clone(),
+        direct: installed.direct.clone(),
         made: installed.made.clone(),
         scope: choices.scope,
         hooks: choices.hooks,
@@ -115,6 +119,9 @@ fn keep(object: &Object, refusal: Option<Refused>, installed: &Installed, observ
         Object::Network(_) => {
             // Without a record nothing tells which rules are this network's; in exclusive scope they must not be taken for strays.
             desired.incomplete = true;
+            if let Some(rules) = installed.objects.get(object) {
+                desired.leave(rules);
+            }
             Keeping::Absent
         }
     }

@@ -1,7 +1,8 @@
 //! The smallest change of one chain: its live rules and the list that it should hold in, edits out.
 //!
-//! A target is a list of [`Slot`]s: live rules that stay, in their order, and new ones between them. How a target comes about differs
-//! ([`whole`] for chains of our own, [`blocks`] for shared ones, [`hooks`] for built-in ones); how it becomes edits does not ([`edits`]).
+//! A target is a list of [`Slot`]s: live rules that stay, in their order, and new ones between them. How a target comes
+//! about differs ([`whole`] for chains of our own, [`blocks`] for shared ones, [`hooks`] for built-in ones,
+//! [`super::direct::weave`] for those with rules of ours among others'); how it becomes edits does not ([`edits`]).
 
 use std::collections::HashMap;
 
@@ -34,6 +35,21 @@ pub enum Slot<'a> {
     New(Wanted<'a>),
 }
 
+impl<'a> Slot<'a> {
+    /// The index of the live rule that stays here.
+    pub fn live(&self) -> Option<usize> {
+        if let Self::Live(index, _) = self { Some(*index) } else { None }
+    }
+
+    /// What wants the rule here.
+    pub fn wanted(&self) -> Option<Wanted<'a>> {
+        match self {
+            Self::Live(_, wanted) => *wanted,
+            Self::New(wanted) => Some(*wanted),
+        }
+    }
+}
+
 /// How rules of a chain are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
@@ -58,10 +74,10 @@ impl<'a> Wanted<'a> {
 
 /// The edits that make `target` of `live`: deletions first to last, then insertions first to last. `owner` names the object
 /// that a deleted rule belonged to.
-pub fn edits(
+pub fn edits<'a>(
     chain: &ChainName,
-    live: &[LiveRule],
-    mut target: Vec<Slot<'_>>,
+    live: &'a [LiveRule],
+    mut target: Vec<Slot<'a>>,
     deletion: Deletion,
     owner: impl Fn(&LiveRule) -> Option<Object>,
 ) -> Vec<Edit> {
@@ -102,17 +118,14 @@ pub fn edits(
 /// Arranges that among equal rules those that go come before those that stay, because deleting by rule takes the first.
 ///
 /// Where nothing that stays stands between two copies, the later one stays in place of the earlier; otherwise the earlier one
-/// is deleted, too, and put back.
-fn make_deletions_first(live: &[LiveRule], target: &mut [Slot<'_>], stays: &mut [bool]) {
+/// is deleted, too, and put back. That is done even to a foreign rule that equals one of ours, for the foreign rules have to
+/// read the same afterwards.
+fn make_deletions_first<'a>(live: &'a [LiveRule], target: &mut [Slot<'a>], stays: &mut [bool]) {
     let mut end = live.len();
     for slot in target.iter_mut().rev() {
-        let Slot::Live(index, wanted @ Some(_)) = *slot else {
-            if let Slot::Live(index, None) = *slot {
-                end = index;
-            }
-            continue;
-        };
-        if let Some(later) = (index + 1..end).rev().find(|&later| live[later] == live[index]) {
+        let Slot::Live(index, wanted) = *slot else { continue };
+        let later = (index + 1..end).rev().find(|&later| live[later] == live[index] && matches!(live[later], LiveRule::Known(_)));
+        if let Some(later) = later {
             stays[index] = false;
             stays[later] = true;
             *slot = Slot::Live(later, wanted);
@@ -126,10 +139,11 @@ fn make_deletions_first(live: &[LiveRule], target: &mut [Slot<'_>], stays: &mut 
         }
     }
     for slot in target {
-        let Slot::Live(index, Some(wanted)) = *slot else { continue };
-        if last_deleted.get(wanted.rule).is_some_and(|&last| last > index) {
+        let Slot::Live(index, wanted) = *slot else { continue };
+        let LiveRule::Known(rule) = &live[index] else { continue };
+        if last_deleted.get(rule).is_some_and(|&last| last > index) {
             stays[index] = false;
-            *slot = Slot::New(wanted);
+            *slot = Slot::New(wanted.unwrap_or(Wanted::common(rule)));
         }
     }
 }
@@ -188,8 +202,8 @@ pub fn blocks<'a>(live: &[LiveRule], blocks: &[Block<'a>], foreign: &[bool], hea
     target
 }
 
-/// The slots of one block or chain: the longest common subsequence stays.
-fn match_up<'a>(live: &[(usize, &LiveRule)], wanted: &[Wanted<'a>]) -> Vec<Slot<'a>> {
+/// The slots of one block or chain: the longest common subsequence stays. `live` are rules with their indices, ascending.
+pub fn match_up<'a>(live: &[(usize, &LiveRule)], wanted: &[Wanted<'a>]) -> Vec<Slot<'a>> {
     let same = |(index, rule): &(usize, &LiveRule), wanted: &Wanted<'a>| {
         matches!(rule, LiveRule::Known(rule) if rule == wanted.rule).then_some(Slot::Live(*index, Some(*wanted)))
     };
@@ -322,16 +336,9 @@ pub fn hooks<'a>(live: &[LiveRule], hooks: &'a [Hook]) -> Vec<Slot<'a>> {
 /// The target of a chain whose first rules have to be `wanted`, in this order and nowhere else; the other rules, which `rest`
 /// gives, follow.
 pub fn head<'a>(live: &[LiveRule], wanted: &[Wanted<'a>], rest: Vec<Slot<'a>>) -> Vec<Slot<'a>> {
-    let mut next = 0;
-    let mut target = Vec::with_capacity(wanted.len() + rest.len());
-    for wanted in wanted {
-        if live.get(next).is_some_and(|rule| rule.is(wanted.rule)) {
-            target.push(Slot::Live(next, Some(*wanted)));
-            next += 1;
-        } else {
-            target.push(Slot::New(*wanted));
-        }
-    }
+    // Before the first rule of the rest there are only such as are wanted here, or by nobody.
+    let end = rest.iter().find_map(Slot::live).unwrap_or(live.len());
+    let mut target = match_up(&live[..end].iter().enumerate().collect::<Vec<_>>(), wanted);
     target.extend(rest);
     target
 }

@@ -5,12 +5,13 @@
 
 use serde::Serialize;
 
+use super::desire::Keeping;
 use super::script::policy_name;
 use super::show::rule_words;
 use super::{Change, Desired, Edit, Plan};
 use crate::model::Object;
 use crate::ruleset::{Family, LiveRule};
-use crate::source::{Sources, Span};
+use crate::source::{Position, Sources, Span};
 
 /// The whole plan.
 #[derive(Debug, Serialize)]
@@ -21,6 +22,8 @@ struct PlanDto<'a> {
     in_sync: bool,
     /// One after another; the families of one phase at the same time.
     phases: Vec<PhaseDto<'a>>,
+    /// Objects that are not as their files say.
+    held: Vec<HeldDto<'a>>,
     /// What a plan cannot mend.
     remarks: Vec<RemarkDto<'a>>,
 }
@@ -89,6 +92,21 @@ struct PlaceDto {
     column: u32,
 }
 
+/// An object that is held.
+#[derive(Debug, Serialize)]
+struct HeldDto<'a> {
+    /// Which.
+    object: ObjectDto<'a>,
+    /// Stable: the diagnostic's code, `tool-refused` or `kept-while-broken`.
+    code: &'a str,
+    /// Why, for people.
+    message: &'a str,
+    /// What becomes of its rules, for people.
+    keeping: String,
+    /// The XML place at fault.
+    place: Option<PlaceDto>,
+}
+
 /// A remark.
 #[derive(Debug, Serialize)]
 struct RemarkDto<'a> {
@@ -98,8 +116,23 @@ struct RemarkDto<'a> {
     message: &'a str,
 }
 
+/// An object that is held, why, and what becomes of its rules.
+#[derive(Debug)]
+pub struct Held<'a> {
+    /// Which.
+    pub object: &'a Object,
+    /// The stable code of the reason.
+    pub code: &'a str,
+    /// The reason.
+    pub message: &'a str,
+    /// How it is kept.
+    pub keeping: Keeping,
+    /// The XML place at fault.
+    pub place: Option<&'a Position>,
+}
+
 /// The plan as indented JSON with a newline at its end.
-pub fn json(plan: &Plan, sources: &Sources) -> String {
+pub fn json(plan: &Plan, held: &[Held<'_>], sources: &Sources) -> String {
     let phases = plan.phases.iter().map(|phase| PhaseDto {
         families: phase
             .families
@@ -117,7 +150,14 @@ pub fn json(plan: &Plan, sources: &Sources) -> String {
             .collect(),
     });
     let remarks = plan.remarks.iter().map(|remark| RemarkDto { code: remark.code, message: &remark.message });
-    print(&PlanDto { v: 1, in_sync: plan.is_empty(), phases: phases.collect(), remarks: remarks.collect() })
+    let held = held.iter().map(|held| HeldDto {
+        object: object_dto(held.object),
+        code: held.code,
+        message: held.message,
+        keeping: held.keeping.to_string(),
+        place: held.place.map(position_dto),
+    });
+    print(&PlanDto { v: 1, in_sync: plan.is_empty(), phases: phases.collect(), held: held.collect(), remarks: remarks.collect() })
 }
 
 /// Everything that is desired, for `render`.
@@ -151,7 +191,7 @@ struct RuleDto<'a> {
 pub fn desired(desired: &Desired, families: &[Family], sources: &Sources) -> String {
     let mut rules = Vec::new();
     for (object, wanted) in &desired.objects {
-        for (id, placed) in wanted.chains.iter().chain(&wanted.shared).filter(|(id, _)| families.contains(&id.family)) {
+        for (id, placed) in wanted.blocks().filter(|(id, _)| families.contains(&id.family)) {
             rules.extend(placed.iter().map(|placed| RuleDto {
                 family: id.family.tool(),
                 table: id.table.as_str(),
@@ -194,6 +234,9 @@ fn object_dto(object: &Object) -> ObjectDto<'_> {
 }
 
 fn place_dto(sources: &Sources, place: Span) -> PlaceDto {
-    let position = sources.position(place);
+    position_dto(&sources.position(place))
+}
+
+fn position_dto(position: &Position) -> PlaceDto {
     PlaceDto { path: position.path.to_string(), line: position.line, column: position.column }
 }

@@ -189,6 +189,14 @@ impl<'a> Claims<'a> {
         }
     }
 
+    /// The object that a rule of ours straight in a built-in chain is for, by any device or subnet that it names.
+    pub fn in_built_in(&self, rule: &LiveRule) -> Option<Object> {
+        let LiveRule::Known(Rule::Ip(rule)) = rule else { return None };
+        let devices = [&rule.in_device, &rule.out_device].into_iter().filter_map(|device| positive(device.as_ref()?)).map(Key::Bridge);
+        let subnet = rule.source.as_ref().and_then(positive).map(Key::Subnet);
+        devices.chain(subnet).find_map(|key| self.named.get(&key).copied().flatten().cloned())
+    }
+
     /// Whose a rule of ebtables PREROUTING or POSTROUTING is: ours only when it is, exactly, a claimed guest's hook or gate.
     pub fn in_bridge_hook(&self, chain: &ChainName, rule: &LiveRule) -> Owner {
         let LiveRule::Known(Rule::Bridge(rule)) = rule else { return Owner::Foreign };

@@ -2,12 +2,17 @@
 //!
 //! What comes out is input for `*-restore --noflush`. Tried on 1.8.9, nf_tables and legacy: positions count the edits before
 //! them within the same transaction, an insertion one past the end appends, `-N` of a chain that exists and `-X` of one that
-//! holds or is referred to by anything refuse the whole table, and ebtables gives a chain made by `-N` the policy ACCEPT, which
+//! holds or is referred to by anything refuse the whole table, and ebtables gives a new chain the policy ACCEPT, which
 //! is what libvirt's have.
+//!
+//! Two spellings are there for speed alone, a third of the time with 29,000 rules: a chain that is one object's is declared (`:CHAIN`, which would flush it had
+//! somebody made it meanwhile, and it is ours whole) where a shared one is made by `-N`; and what goes to the end of a new chain is appended.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::{Change, TableEdits};
+use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainName, Family, Policy, words};
 
 /// Input of one `*-restore --noflush`, with the edit behind every line.
@@ -24,8 +29,26 @@ pub fn script(family: Family, tables: &[TableEdits]) -> Script {
     let mut script = Script::default();
     for (table_index, table) in tables.iter().enumerate() {
         script.line(None, |text| text.extend(["*", table.table.as_str()]));
+        // How long the chains are that are made here.
+        let mut lengths: HashMap<&ChainName, usize> = HashMap::new();
         for (edit_index, edit) in table.edits.iter().enumerate() {
-            script.line(Some((table_index, edit_index)), |text| change(family, &edit.change, text));
+            let origin = Some((table_index, edit_index));
+            match &edit.change {
+                Change::NewChain(chain) => {
+                    lengths.insert(chain, 0);
+                    let own = edit.object.is_some();
+                    script.line(origin, |text| if own { declare(family, chain, text) } else { change(family, &edit.change, text) });
+                }
+                Change::Insert { chain, at, rule } if lengths.get(chain).is_some_and(|length| at - 1 == *length) => {
+                    *lengths.entry(chain).or_default() += 1;
+                    script.line(origin, |text| append(family, chain, rule, text));
+                }
+                other => {
+                    // Appending is for chains that were only appended to.
+                    lengths.remove(other.chain());
+                    script.line(origin, |text| change(family, other, text));
+                }
+            }
         }
         script.line(None, |text| text.push_str("COMMIT"));
     }
@@ -38,6 +61,16 @@ impl Script {
         self.text.push('\n');
         self.origins.push(origin);
     }
+}
+
+/// `:CHAIN`, as a save has it.
+fn declare(family: Family, chain: &ChainName, text: &mut String) {
+    text.extend([":", chain.as_str(), if family == Family::Bridge { " ACCEPT" } else { " - [0:0]" }]);
+}
+
+fn append(family: Family, chain: &ChainName, rule: &Rule, text: &mut String) {
+    text.extend(["-A ", chain.as_str(), " "]);
+    words::rule(family, rule, text);
 }
 
 /// One edit as one line, without its end.
@@ -75,8 +108,9 @@ pub fn policy_name(policy: Policy) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Object;
     use crate::plan::Edit;
-    use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
+    use crate::ruleset::rule::{BridgeRule, BridgeTarget};
     use crate::ruleset::{LiveRule, Table};
 
     #[test]
@@ -98,5 +132,20 @@ mod tests {
         assert_eq!(script.text, text);
         let edits = (0..6).map(|edit| Some((0, edit)));
         assert_eq!(script.origins, std::iter::once(None).chain(edits).chain([None]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_guests_new_chain_is_declared_and_appended_to_until_something_else_happens_to_it() {
+        let chain = ChainName::new("FO-vnet0");
+        let device = crate::addr::DeviceName::new("vnet0").expect("a name");
+        let insert = |at| Change::Insert { chain: chain.clone(), at, rule: Rule::Bridge(BridgeRule::new(BridgeTarget::Drop)) };
+        let changes = [Change::NewChain(chain.clone()), insert(1), insert(2), insert(1), insert(4)];
+        let object = Some(Object::Interface(device));
+        let edits: Vec<Edit> = changes.into_iter().map(|change| Edit { change, object: object.clone(), place: None }).collect();
+        let script = script(Family::Ipv4, &[TableEdits { table: Table::Filter, edits }]);
+        assert_eq!(
+            script.text,
+            "*filter\n:FO-vnet0 - [0:0]\n-A FO-vnet0 -j DROP\n-A FO-vnet0 -j DROP\n-I FO-vnet0 1 -j DROP\n-I FO-vnet0 4 -j DROP\nCOMMIT\n"
+        );
     }
 }

@@ -12,7 +12,7 @@ use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices, group_diff_ops};
 use super::edit::{Standing, follow};
 use super::script::policy_name;
 use super::{Change, Desired, Edit, Plan, plan};
-use crate::diagnostic::Style;
+use crate::diagnostic::{Style, several};
 use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Observation, Observed, Policy, Table, TableRules, chain_name, words};
 use crate::source::{Sources, Span};
@@ -94,10 +94,6 @@ pub fn stat(plan: &Plan) -> String {
     let (chains, tables, added) = (several(chains.len(), "chain"), several(tables.len(), "table"), several(added, "rule"));
     writeln!(text, "{chains} in {tables} changed, {added} added, {removed} removed").expect(INTO_STRING);
     text
-}
-
-fn several(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The complete desired rule set of one family as input of `*-restore --noflush` for a host that has none of it; with
@@ -301,6 +297,7 @@ mod tests {
             keys: BTreeSet::from([Key::Guest(device.clone())]),
             chains: BTreeMap::from([(id("libvirt-I-vnet0"), vec![placed("-p ARP -j ACCEPT", 0), placed("-j DROP", 1)])]),
             shared: BTreeMap::from([(id("PREROUTING"), vec![placed("-i vnet0 -j libvirt-I-vnet0", 0)])]),
+            ..ObjectRules::default()
         };
         let text = "*nat\n:PREROUTING ACCEPT\n:libvirt-I-vnet0 ACCEPT\n-A PREROUTING -i vnet0 -j libvirt-I-vnet0\n\
                     -A libvirt-I-vnet0 -p ARP -j ACCEPT\n-A libvirt-I-vnet0 -p IPv6 -j ACCEPT\nCOMMIT\n";
@@ -356,7 +353,7 @@ mod tests {
     #[test]
     fn json_says_what_where_for_whom_and_why() {
         let (desired, observed, sources) = example();
-        let text = json::json(&plan(&desired, &observed).expect("a plan"), &sources);
+        let text = json::json(&plan(&desired, &observed).expect("a plan"), &[], &sources);
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let edits = &value["phases"][0]["families"][0]["tables"][0]["edits"];
         assert_eq!((&value["v"], &value["in_sync"]), (&1.into(), &false.into()));

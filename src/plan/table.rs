@@ -5,11 +5,13 @@
 //! every chain exists before a jump to it and is unreferenced before it goes. Within that order nothing matters, because a
 //! table is committed whole or not at all.
 
+mod built_in;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::edit::{self, BRIDGE_POLICY, Block, Deletion, Fate, Hook, Slot, Standing, Wanted};
+use super::edit::{self, BRIDGE_POLICY, Block, Deletion, Fate, Slot, Standing, Wanted};
 use super::ownership::{self, BASES, Base, Claims, Entry, Owner, Role};
-use super::{Change, Desired, Edit, HookPlacement, Remark, Scope};
+use super::{Change, Desired, Edit, Remark, Scope};
 use crate::addr::DeviceName;
 use crate::compile::hooks::BaseChain;
 use crate::compile::{Key, PlacedRule};
@@ -29,6 +31,7 @@ pub struct TableWishes<'a> {
     // Looked up for every live chain in every pass, so not a tree; never walked in its own order.
     whole: HashMap<&'a ChainName, (&'a Object, &'a [PlacedRule])>,
     shared: BTreeMap<&'a ChainName, Vec<Wanted<'a>>>,
+    direct: BTreeMap<&'a ChainName, Vec<Wanted<'a>>>,
     bases: BTreeSet<&'a ChainName>,
 }
 
@@ -55,6 +58,10 @@ impl<'a> Wishes<'a> {
                 let wanted = placed.iter().map(|placed| Wanted::of(object, placed));
                 tables.entry((id.family, id.table)).or_default().shared.entry(&id.chain).or_default().extend(wanted);
             }
+            for (id, placed) in &rules.direct {
+                let wanted = placed.iter().map(|placed| Wanted::of(object, placed));
+                tables.entry((id.family, id.table)).or_default().direct.entry(&id.chain).or_default().extend(wanted);
+            }
         }
         for base in bases {
             tables.entry((base.id.family, base.id.table)).or_default().bases.insert(&base.id.chain);
@@ -71,7 +78,7 @@ impl<'a> Wishes<'a> {
     pub fn first_in(&self, family: Family) -> Option<&'a Object> {
         let tables = self.tables.iter().filter(|((wanted, _), _)| *wanted == family);
         let objects = tables.flat_map(|(_, wishes)| {
-            let shared = wishes.shared.values().flatten().filter_map(|wanted| wanted.object);
+            let shared = wishes.shared.values().chain(wishes.direct.values()).flatten().filter_map(|wanted| wanted.object);
             wishes.whole.values().map(|(object, _)| *object).chain(shared)
         });
         objects.min()
@@ -85,7 +92,7 @@ impl<'a> Wishes<'a> {
 
 impl TableWishes<'_> {
     fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.bases.is_empty() && self.shared.values().all(Vec::is_empty)
+        self.whole.is_empty() && self.bases.is_empty() && self.shared.values().chain(self.direct.values()).all(Vec::is_empty)
     }
 
     /// Whether any rule is wanted in a shared chain for this guest.
@@ -360,33 +367,6 @@ impl<'w> Work<'_, 'w> {
             }
         }
         edit::blocks(live, &blocks.into_values().collect::<Vec<_>>(), &foreign, head)
-    }
-
-    /// The hooks of base chains.
-    fn built_in_chains(&mut self, fates: &[(&'static Base, Fate)]) {
-        let mut parents: BTreeMap<&'static str, Vec<Hook>> = BTreeMap::new();
-        for (base, fate) in fates {
-            parents.entry(base.parent).or_default().push(Hook { rule: base.jump(), fate: *fate });
-        }
-        for (parent, hooks) in parents {
-            if hooks.iter().all(|hook| hook.fate == Fate::Left) {
-                continue;
-            }
-            let name = ChainName::new(parent);
-            let live = self.rules(&name);
-            let present = edit::hooks(live, &hooks);
-            let target = match self.situation.desired.hooks {
-                HookPlacement::Present => present,
-                HookPlacement::First => {
-                    let needed: Vec<Wanted<'_>> =
-                        hooks.iter().filter(|hook| hook.fate == Fate::Needed).map(|hook| Wanted::common(&hook.rule)).collect();
-                    let rest = present.into_iter().filter(|slot| matches!(slot, Slot::Live(_, None))).collect();
-                    edit::head(live, &needed, rest)
-                }
-            };
-            self.remark_foreign_first(&name, live, &target);
-            self.settle(&name, target, Deletion::ByRule, |_| None);
-        }
     }
 
     /// Foreign rules before ours can make ours moot; their owner has to be told, since they are not ours to move.

@@ -1,14 +1,19 @@
 //! Texts to rules: the pure half of a pass, in one call.
 
-use crate::compile::{self, Compiled};
+use std::collections::BTreeMap;
+
+use crate::compile::{self, Compiled, Layout};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::load::Loaded;
 use crate::model::filter::Filter;
 use crate::model::{Object, Quirks};
 use crate::parse::{self, Broken, BrokenKind, Parsed};
-use crate::resolve::{self, Link, Resolved};
-use crate::source::{Sources, Span};
+use crate::resolve::{self, Link, Resolved, lint};
+use crate::source::{FileId, Sources, Span};
 use crate::stock;
+
+/// How many diagnostics of one severity are told of one file.
+const MOST_TOLD: usize = 100;
 
 /// Everything that follows from the files alone.
 #[derive(Debug, Clone, Default)]
@@ -40,17 +45,32 @@ pub struct Counts {
     pub interfaces: usize,
 }
 
-/// How the files are to be read.
+/// How the files are to be read and spelled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Whose rules: the XML's or libvirt's.
     pub quirks: Quirks,
     /// Whether warnings are errors.
     pub strict: bool,
+    /// How the rules of networks are spelled.
+    pub layout: Layout,
 }
 
-/// Parses, resolves and compiles.
-pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
+/// The files, read: what everything else follows from.
+#[derive(Debug, Clone, Default)]
+pub struct Documents {
+    /// The files, for places and carets; stock filters among them.
+    pub sources: Sources,
+    /// How many files, networks, filters and interfaces were read.
+    pub counts: Counts,
+    /// What each file defines.
+    pub parsed: Vec<Parsed>,
+    /// The built-in filters.
+    pub stock: Vec<Filter>,
+}
+
+/// Parses every file.
+pub fn read(loaded: &Loaded, reading: Reading) -> Documents {
     let mut sources = Sources::default();
     let entered = loaded.enter(&mut sources);
     let mut documents = entered.faults;
@@ -65,15 +85,64 @@ pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
         interfaces: documents.iter().map(|parsed| parsed.interfaces.len()).sum(),
     };
     let stock = stock(&mut sources, reading.quirks);
-    let resolved = resolve::resolve(&documents, &stock, links, reading.quirks);
-    let compiled = compile::compile(&resolved, reading.quirks);
-    let broken = documents.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
-    let mut diagnostics: Vec<Diagnostic> = documents.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
+    Documents { sources, counts, parsed: documents, stock }
+}
+
+/// Parses, resolves and compiles.
+pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
+    follow(read(loaded, reading), links, reading, |_, _| Vec::new())
+}
+
+/// Like [`compute`], and remarks on what is right and yet hardly meant.
+pub fn check(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
+    follow(read(loaded, reading), links, reading, |documents, resolved| {
+        lint::lint(&documents.parsed, &documents.stock, resolved, reading.quirks)
+    })
+}
+
+/// Resolves and compiles; `remark` may add to what is said about the files.
+fn follow(
+    documents: Documents,
+    links: &[Link],
+    reading: Reading,
+    remark: impl FnOnce(&Documents, &Resolved) -> Vec<Diagnostic>,
+) -> Computed {
+    let resolved = resolve::resolve(&documents.parsed, &documents.stock, links, reading.quirks);
+    let compiled = compile::compile(&resolved, reading.quirks, reading.layout);
+    let remarks = remark(&documents, &resolved);
+    let Documents { sources, counts, parsed, .. } = documents;
+    let broken = parsed.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
+    let mut diagnostics: Vec<Diagnostic> = parsed.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
     diagnostics.extend(resolved.diagnostics.iter().chain(&compiled.diagnostics).cloned());
+    diagnostics.extend(remarks);
     if reading.strict {
         diagnostics.iter_mut().for_each(escalate);
     }
+    let diagnostics = told(diagnostics);
     Computed { sources, counts, diagnostics, broken, resolved, compiled }
+}
+
+/// The first so many of every severity in every file, and how many were left out: one hostile file can have a fault in every other byte,
+/// and telling of a fault takes time that the other files' rules wait for.
+fn told(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut counts: BTreeMap<(FileId, Severity), usize> = BTreeMap::new();
+    let mut hidden: BTreeMap<(FileId, Severity), (Span, usize)> = BTreeMap::new();
+    let mut told = Vec::new();
+    for diagnostic in diagnostics {
+        let kind = (diagnostic.span().file, diagnostic.severity);
+        let count = counts.entry(kind).or_default();
+        *count += 1;
+        if *count <= MOST_TOLD {
+            told.push(diagnostic);
+        } else {
+            hidden.entry(kind).or_insert((diagnostic.span(), 0)).1 += 1;
+        }
+    }
+    for ((_, severity), (first, count)) in hidden {
+        let message = format!("{count} more in the same file are not shown");
+        told.push(Diagnostic { severity, ..Diagnostic::error("too-many-to-show", message, first, "the first of them") });
+    }
+    told
 }
 
 /// The built-in filters, as files that show where they are in diagnostics.
@@ -116,5 +185,22 @@ impl Computed {
     /// True when something is refused.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_file_full_of_faults_a_part_is_told_and_of_others_all() {
+        let fault = |file: u32| Diagnostic::error("some-fault", "a fault", Span { file: FileId(file), start: 0, end: 0 }, "");
+        let mut found: Vec<Diagnostic> = (0..MOST_TOLD + 900).map(|_| fault(0)).collect();
+        found.push(fault(1));
+        let told = told(found);
+        let of = |file: u32| told.iter().filter(move |told| told.span().file == FileId(file));
+        assert_eq!((of(0).count(), of(1).count()), (MOST_TOLD + 1, 1));
+        let last = of(0).next_back().map(|told| (told.code, told.severity, told.message.as_str()));
+        assert_eq!(last, Some(("too-many-to-show", Severity::Error, "900 more in the same file are not shown")));
     }
 }

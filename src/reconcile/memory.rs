@@ -7,6 +7,7 @@ use crate::addr::DeviceName;
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::desire::Installed;
+use crate::plan::direct::Possession;
 use crate::plan::{Change, Desired, Plan, ownership};
 use crate::resolve::Resolved;
 use crate::ruleset::{ChainId, Observation, Observed};
@@ -17,7 +18,7 @@ use crate::store::{Intent, Record, RecordedObject};
 pub(super) fn installed(record: &Record) -> Installed {
     let names: BTreeSet<&Object> = record.objects.keys().chain(record.intent.iter().flat_map(|intent| intent.objects.keys())).collect();
     let objects = names.into_iter().filter_map(|object| Some((object.clone(), record.last_good(object)?.rules.clone()))).collect();
-    Installed { objects, keys: record.keys(), made: record.made() }
+    Installed { objects, keys: record.keys(), direct: record.direct.clone(), made: record.made() }
 }
 
 /// What the record must say before a plan is carried out.
@@ -51,8 +52,24 @@ pub(super) fn verified<'a>(
         let rules = ObjectRules { keys: BTreeSet::from([Key::Guest(device.clone())]), ..ObjectRules::default() };
         objects.entry(Object::Interface(device)).or_insert(RecordedObject { rules, source: None });
     }
+    for (object, known) in unseen(record, observed) {
+        objects.entry(object).or_insert(known);
+    }
     let made = record.made().into_iter().filter(|chain| exists(observed, chain)).collect();
-    Record { made, objects, intent: None }
+    Record { made, objects, direct: record.direct.clone(), intent: None }
+}
+
+/// Writes down one side of a prospect: what is ours in built-in chains before a commit, or after it, or both. Of families that
+/// could not be read, the record knows best.
+pub(super) fn possess(
+    record: &mut Record,
+    observed: &Observed,
+    prospect: &BTreeMap<ChainId, Possession>,
+    side: fn(Possession) -> Possession,
+) {
+    record.direct.retain(|id, _| !matches!(observed.families.get(&id.family), Some(Observation::Read(_))));
+    record.direct.extend(prospect.iter().map(|(id, possession)| (id.clone(), side(possession.clone()))));
+    record.direct.retain(|_, possession| !possession.is_empty());
 }
 
 /// Guests that nothing desires any more and of which something is still there, such as a chain that a foreign rule jumps to: ours until it is gone.
@@ -61,6 +78,13 @@ fn lingering(record: &Record, desired: &Desired, observed: &Observed) -> Vec<Dev
     let device = |key| if let Key::Guest(device) = key { Some(device) } else { None };
     let absent = record.keys().into_iter().filter(|key| !wanted.contains(key)).filter_map(device);
     absent.filter(|device| ownership::lives(observed, device)).collect()
+}
+
+/// Objects with rules in a family that cannot be read: they stay ours until somebody has seen that they are gone.
+fn unseen(record: &Record, observed: &Observed) -> Vec<(Object, RecordedObject)> {
+    let unreadable = |family| matches!(observed.families.get(&family), Some(Observation::Unreadable(_)));
+    let known = installed(record).objects.into_keys().filter_map(|object| Some((record.last_good(&object)?.clone(), object)));
+    known.filter(|(known, _)| known.rules.families().any(unreadable)).map(|(known, object)| (object, known)).collect()
 }
 
 /// The element that defines an object. Both lists are sorted.
@@ -103,5 +127,26 @@ fn exists(observed: &Observed, id: &ChainId) -> bool {
         Some(Observation::Read(tables)) => tables.get(&id.table).is_some_and(|table| table.chains.contains_key(&id.chain)),
         // What cannot be read may still be there.
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::{ChainName, Family, Table};
+
+    #[test]
+    fn what_cannot_be_seen_stays_ours_until_it_is_seen_to_be_gone() {
+        let object = Object::Interface(DeviceName::new("vnet0").expect("a device name"));
+        let chain = ChainId { family: Family::Ipv6, table: Table::Filter, chain: ChainName::new("FO-vnet0") };
+        let rules = ObjectRules { chains: BTreeMap::from([(chain, Vec::new())]), ..ObjectRules::default() };
+        let known = RecordedObject { rules, source: None };
+        let record = Record { objects: BTreeMap::from([(object.clone(), known)]), ..Record::default() };
+        let after = |observation| {
+            let observed = Observed { families: BTreeMap::from([(Family::Ipv6, observation)]) };
+            verified(&record, &Desired::default(), &observed, &Computed::default(), std::iter::empty()).objects
+        };
+        assert!(after(Observation::Unreadable("tainted".into())).contains_key(&object));
+        assert!(after(Observation::Read(BTreeMap::new())).is_empty());
     }
 }

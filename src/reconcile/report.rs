@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::compile::Key;
+use crate::diagnostic::several;
 use crate::model::Object;
 use crate::plan::desire::Keeping;
 use crate::plan::show::rule_words;
@@ -18,8 +19,8 @@ use crate::source::Position;
 pub struct Report {
     /// Edits committed, per table.
     pub edits: BTreeMap<(Family, Table), Count>,
-    /// Every rule that was inserted or deleted, one line each: `+ iptables filter -A CHAIN RULE`.
-    pub changed: Vec<String>,
+    /// Every rule that was inserted or deleted, in order.
+    pub changed: Vec<Changed>,
     /// Sound objects of the state.
     pub objects: usize,
     /// Objects that are not as their files say, by object.
@@ -45,6 +46,17 @@ pub struct Count {
     pub inserted: usize,
     /// Rules deleted.
     pub deleted: usize,
+}
+
+/// A rule that was inserted or deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// Whose rule it is; `None` for what all share.
+    pub object: Option<Object>,
+    /// `+ iptables filter -A CHAIN RULE`, or the same with `-`.
+    pub line: String,
+    /// What it adds to a count.
+    pub count: Count,
 }
 
 /// An object that is held, and how.
@@ -75,6 +87,23 @@ pub struct Stuck {
     pub rule: String,
 }
 
+impl Count {
+    const INSERTED: Self = Self { inserted: 1, deleted: 0 };
+    const DELETED: Self = Self { inserted: 0, deleted: 1 };
+
+    /// Adds another count to this one.
+    pub fn add(&mut self, other: Self) {
+        self.inserted += other.inserted;
+        self.deleted += other.deleted;
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} added, {} removed", several(self.inserted, "rule"), self.deleted)
+    }
+}
+
 impl Report {
     /// True when nothing needs a person.
     pub fn is_clean(&self) -> bool {
@@ -83,17 +112,16 @@ impl Report {
 
     /// Rules inserted and deleted in all tables.
     pub fn total(&self) -> Count {
-        let sum = |part: fn(&Count) -> usize| self.edits.values().map(part).sum();
-        Count { inserted: sum(|count| count.inserted), deleted: sum(|count| count.deleted) }
+        let mut total = Count::default();
+        self.edits.values().for_each(|count| total.add(*count));
+        total
     }
 
     /// This pass and the one after it as one.
     #[must_use]
     pub fn then(self, mut next: Self) -> Self {
         for (table, count) in self.edits {
-            let sum = next.edits.entry(table).or_default();
-            sum.inserted += count.inserted;
-            sum.deleted += count.deleted;
+            next.edits.entry(table).or_default().add(count);
         }
         next.changed.splice(0..0, self.changed);
         next.warnings.splice(0..0, self.warnings);
@@ -105,24 +133,17 @@ impl Report {
     pub(super) fn count(&mut self, phase: &Phase) {
         for (family, tables) in &phase.families {
             for table in tables {
-                let count = self.edits.entry((*family, table.table)).or_default();
+                let sum = self.edits.entry((*family, table.table)).or_default();
                 for edit in &table.edits {
-                    let (sign, chain, rule) = match &edit.change {
-                        Change::Insert { chain, rule, .. } => {
-                            count.inserted += 1;
-                            ('+', chain, rule_words(*family, rule))
-                        }
-                        Change::DeleteRule { chain, rule } => {
-                            count.deleted += 1;
-                            ('-', chain, rule_words(*family, rule))
-                        }
-                        Change::DeleteAt { chain, rule, .. } => {
-                            count.deleted += 1;
-                            ('-', chain, live_words(*family, rule))
-                        }
+                    let (sign, count, chain, rule) = match &edit.change {
+                        Change::Insert { chain, rule, .. } => ('+', Count::INSERTED, chain, rule_words(*family, rule)),
+                        Change::DeleteRule { chain, rule } => ('-', Count::DELETED, chain, rule_words(*family, rule)),
+                        Change::DeleteAt { chain, rule, .. } => ('-', Count::DELETED, chain, live_words(*family, rule)),
                         Change::NewChain(_) | Change::DeleteChain(_) | Change::SetPolicy { .. } => continue,
                     };
-                    self.changed.push(format!("{sign} {family} {} -A {chain} {rule}", table.table));
+                    sum.add(count);
+                    let line = format!("{sign} {family} {} -A {chain} {rule}", table.table);
+                    self.changed.push(Changed { object: edit.object.clone(), line, count });
                 }
             }
         }
@@ -152,7 +173,7 @@ impl Report {
     pub fn text(&self) -> String {
         let mut out = String::new();
         for ((family, table), count) in &self.edits {
-            let _ = writeln!(out, "{family} {table}: {} rules in, {} out", count.inserted, count.deleted);
+            let _ = writeln!(out, "{family} {table}: {count}");
         }
         for held in &self.held {
             let place = held.place.as_ref().map_or_else(String::new, |place| format!("\n  --> {place}"));
@@ -164,10 +185,11 @@ impl Report {
         let total = self.total();
         let milliseconds = self.took.as_millis();
         let what = match (total.inserted, total.deleted) {
-            (0, 0) => "in sync, nothing changed".to_owned(),
-            (inserted, deleted) => format!("{inserted} rules in, {deleted} out"),
+            (0, 0) if self.edits.is_empty() => "in sync, nothing changed".to_owned(),
+            (0, 0) => "chains changed, no rules".to_owned(),
+            _ => total.to_string(),
         };
-        let _ = writeln!(out, "{what}; {} objects, {} held, {milliseconds} ms", self.objects, self.held.len());
+        let _ = writeln!(out, "{what}; {}, {} held, {milliseconds} ms", several(self.objects, "object"), self.held.len());
         out
     }
 }
@@ -185,5 +207,18 @@ fn live_words(family: Family, rule: &LiveRule) -> String {
     match rule {
         LiveRule::Known(rule) => rule_words(family, rule),
         LiveRule::Unknown(text) => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_as_people_do() {
+        let edits = BTreeMap::from([((Family::Ipv4, Table::Nat), Count { inserted: 1, deleted: 2 })]);
+        let report = Report { edits, objects: 1, took: Duration::from_millis(7), ..Report::default() };
+        assert_eq!(report.text(), "iptables nat: 1 rule added, 2 removed\n1 rule added, 2 removed; 1 object, 0 held, 7 ms\n");
+        assert_eq!(Report::default().text(), "in sync, nothing changed; 0 objects, 0 held, 0 ms\n");
     }
 }

@@ -79,6 +79,9 @@ pub enum IpMatch {
     IcmpType(Invertible<IcmpType>),
     /// `-m conntrack --ctstate`
     ConnectionState(Invertible<ConnectionStates>),
+    /// `-m state --state`: the same question in the words of its predecessor, which the kernel remembers; never `SNAT` or
+    /// `DNAT`
+    State(Invertible<ConnectionStates>),
     /// `-m conntrack --ctdir`
     ConnectionDirection(ConnectionDirection),
     /// `-m set --match-set`

@@ -10,6 +10,8 @@ use crate::addr::DeviceName;
 use crate::backend::namespace::Identity;
 use crate::compile::{Key, ObjectRules, PlacedRule};
 use crate::model::Object;
+use crate::plan::direct::{Pending, Possession};
+use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Table, save, words};
 
 use super::{Intent, Record, RecordedObject};
@@ -32,6 +34,8 @@ struct Document {
     boot_id: String,
     namespace: String,
     verified: Half,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    direct: BTreeMap<String, Owned>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     intent: Option<Half>,
 }
@@ -46,6 +50,23 @@ struct Half {
     objects: BTreeMap<String, Entry>,
 }
 
+/// A [`Possession`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Owned {
+    ours: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending: Option<OwnedPending>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnedPending {
+    wanted: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    foreign: Vec<String>,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -57,6 +78,8 @@ struct Entry {
     chains: BTreeMap<String, Vec<String>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     shared: BTreeMap<String, Vec<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    direct: BTreeMap<String, Vec<String>>,
 }
 
 /// The whole file.
@@ -66,6 +89,7 @@ pub(super) fn write(record: &Record, identity: &Identity) -> Vec<u8> {
         boot_id: identity.boot_id.clone(),
         namespace: identity.namespace.to_string(),
         verified: Half::of(&record.made, &record.objects),
+        direct: record.direct.iter().map(|(chain, possession)| (chain_text(chain), Owned::of(chain.family, possession))).collect(),
         intent: record.intent.as_ref().map(|intent| Half::of(&intent.made, &intent.objects)),
     };
     let mut bytes = Vec::new();
@@ -98,7 +122,12 @@ pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Record>, 
         }
         None => None,
     };
-    Ok(Some(Record { made, objects, intent }))
+    let direct = document.direct.into_iter().map(|(chain, owned)| {
+        let chain = parse_chain(&chain)?;
+        let possession = owned.parse(chain.family)?;
+        Ok((chain, possession))
+    });
+    Ok(Some(Record { made, objects, direct: direct.collect::<Result<_, String>>()?, intent }))
 }
 
 impl Half {
@@ -123,36 +152,62 @@ impl Entry {
             keys: recorded.rules.keys.iter().map(key_text).collect(),
             chains: rules_text(&recorded.rules.chains),
             shared: rules_text(&recorded.rules.shared),
+            direct: rules_text(&recorded.rules.direct),
         }
     }
 
     fn parse(self) -> Result<RecordedObject, String> {
         let keys = self.keys.iter().map(|text| parse_key(text)).collect::<Result<_, _>>()?;
-        let rules = ObjectRules { keys, chains: parse_rules(&self.chains)?, shared: parse_rules(&self.shared)? };
+        let [chains, shared, direct] = [&self.chains, &self.shared, &self.direct].map(parse_rules);
+        let rules = ObjectRules { keys, chains: chains?, shared: shared?, direct: direct? };
         Ok(RecordedObject { rules, source: self.source })
     }
 }
 
+impl Owned {
+    fn of(family: Family, possession: &Possession) -> Self {
+        let texts = |rules: &[Rule]| rules.iter().map(|rule| rule_text(family, rule)).collect();
+        let pending = possession.pending.as_ref();
+        let pending = pending.map(|pending| OwnedPending { wanted: texts(&pending.wanted), foreign: texts(&pending.foreign) });
+        Self { ours: texts(&possession.ours), pending }
+    }
+
+    fn parse(self, family: Family) -> Result<Possession, String> {
+        let rules = |texts: &[String]| texts.iter().map(|text| parse_rule(family, text)).collect::<Result<Vec<Rule>, String>>();
+        let pending = match &self.pending {
+            Some(pending) => Some(Pending { wanted: rules(&pending.wanted)?, foreign: rules(&pending.foreign)? }),
+            None => None,
+        };
+        Ok(Possession { ours: rules(&self.ours)?, pending })
+    }
+}
+
 fn rules_text(chains: &BTreeMap<ChainId, Vec<PlacedRule>>) -> BTreeMap<String, Vec<String>> {
-    let text = |family: Family, placed: &PlacedRule| {
-        let mut text = String::new();
-        words::rule(family, &placed.rule, &mut text);
-        text
-    };
-    chains.iter().map(|(chain, rules)| (chain_text(chain), rules.iter().map(|rule| text(chain.family, rule)).collect())).collect()
+    let texts = |chain: &ChainId, rules: &[PlacedRule]| rules.iter().map(|placed| rule_text(chain.family, &placed.rule)).collect();
+    chains.iter().map(|(chain, rules)| (chain_text(chain), texts(chain, rules))).collect()
+}
+
+fn rule_text(family: Family, rule: &Rule) -> String {
+    let mut text = String::new();
+    words::rule(family, rule, &mut text);
+    text
 }
 
 fn parse_rules(chains: &BTreeMap<String, Vec<String>>) -> Result<BTreeMap<ChainId, Vec<PlacedRule>>, String> {
-    let parse = |family: Family, text: &String| match save::parse_rule(family, text) {
-        LiveRule::Known(rule) => Ok(PlacedRule { rule, place: None }),
-        LiveRule::Unknown(_) => Err(format!("`{text}` is not a rule of {family}")),
-    };
+    let parse = |family: Family, text: &String| Ok(PlacedRule { rule: parse_rule(family, text)?, place: None });
     let chain = |(name, rules): (&String, &Vec<String>)| {
         let chain = parse_chain(name)?;
         let rules = rules.iter().map(|text| parse(chain.family, text)).collect::<Result<_, String>>()?;
         Ok((chain, rules))
     };
     chains.iter().map(chain).collect()
+}
+
+fn parse_rule(family: Family, text: &str) -> Result<Rule, String> {
+    match save::parse_rule(family, text) {
+        LiveRule::Known(rule) => Ok(rule),
+        LiveRule::Unknown(_) => Err(format!("`{text}` is not a rule of {family}")),
+    }
 }
 
 fn chain_text(chain: &ChainId) -> String {

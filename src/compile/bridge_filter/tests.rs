@@ -1,7 +1,7 @@
 //! Layer-2 rules against captures of libvirt 9.0 (nwfilter.md sections 6 and 9), quirk rows, and refusals.
 
 use crate::compile::example::{assert_golden, device, fault_in, fault_of, guest, remarks_on, rules, rules_of};
-use crate::compile::{closed, compile};
+use crate::compile::{Layout, closed, compile};
 use crate::model::Quirks::{Fixed, Libvirt};
 use crate::model::{Object, Quirks};
 use crate::resolve::{Resolved, Treatment};
@@ -272,7 +272,7 @@ fn a_closed_guest_neither_sends_nor_receives() {
 
 fn compile_two(first: (&str, &str), second: (&str, &str), quirks: Quirks) -> crate::compile::Compiled {
     let guests = [first, second].map(|(name, text)| guest(name, Treatment::Filtered(rules(text)))).into();
-    compile(&Resolved { guests, ..Resolved::default() }, quirks)
+    compile(&Resolved { guests, ..Resolved::default() }, quirks, Layout::default())
 }
 
 #[test]

@@ -6,6 +6,10 @@ use super::*;
 use crate::compile::example::{assert_golden, device, span};
 use crate::source::Spanned;
 
+fn compile(policy: &NetworkPolicy) -> ObjectRules {
+    super::compile(policy, Layout::Chains).expect("chains can spell every network")
+}
+
 fn address(text: &str) -> NetworkAddress {
     NetworkAddress { address: text.parse().expect("an address with its prefix"), dhcp: false, tftp: false, span: span(2) }
 }
@@ -77,7 +81,7 @@ fn nat_with_device_ranges_tftp_and_two_subnets() {
 
 #[test]
 fn open_networks_want_nothing_but_keep_their_key() {
-    let rules = compile(&network("brraw0", Forward::Open, vec![with_dhcp("10.23.0.1/24"), address("fd23::1/64")]));
+    let rules = compile(&network("brraw0", Forward::Open { span: span(3) }, vec![with_dhcp("10.23.0.1/24"), address("fd23::1/64")]));
     let keys = BTreeSet::from([Key::Bridge(device("brraw0"))]);
     assert_eq!(rules, ObjectRules { keys, ..ObjectRules::default() });
 }

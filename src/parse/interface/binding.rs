@@ -71,7 +71,10 @@ fn needed<'a>(visit: &mut Visit<'a>, name: &'static str, report: &mut Report<'_>
     if child.is_none() {
         let parent = visit.element();
         let message = format!("`<{}>` has no `<{name}>`, which a binding needs", parent.name);
-        report.add(Diagnostic::error("incomplete-binding", message, parent.name_span, format!("expected a `<{name}>` inside")));
+        let fault = Diagnostic::error("incomplete-binding", message, parent.name_span, format!("expected a `<{name}>` inside"));
+        // The one part that says nothing about the rules, so that people who write bindings by hand forget it.
+        let owner = "add `<owner><name>GUEST</name><uuid>...</uuid></owner>`; `uuidgen` makes a UUID";
+        report.add(if name == "owner" { fault.help(owner) } else { fault });
     }
     child
 }

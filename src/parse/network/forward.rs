@@ -15,9 +15,6 @@ use crate::parse::visit::Visit;
 use crate::parse::xml::Element;
 use crate::source::Spanned;
 
-/// The ports that translated connections get when the network does not say.
-const DEFAULT_PORTS: PortRange = PortRange { first: 1024, last: 65535 };
-
 /// `forward/@mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -72,10 +69,10 @@ pub(super) fn read_forward(element: Option<&Element<'_>>, quirks: Quirks, diagno
         Mode::Isolated => Forward::Isolated,
         Mode::Nat => {
             let (span, nat) = (nat.as_ref().map_or(element.span, |nat| nat.span), nat.map(|nat| nat.value).unwrap_or_default());
-            Forward::Nat(Nat { device, ipv6: nat.ipv6, addresses: nat.addresses, ports: nat.ports.unwrap_or(DEFAULT_PORTS), span })
+            Forward::Nat(Nat { device, ipv6: nat.ipv6, addresses: nat.addresses, ports: nat.ports.unwrap_or(Nat::DEFAULT_PORTS), span })
         }
         Mode::Route => Forward::Route { device, span: element.span },
-        Mode::Open => Forward::Open,
+        Mode::Open => Forward::Open { span: element.span },
         Mode::Bridge | Mode::Private | Mode::Vepa | Mode::Passthrough | Mode::Hostdev => Forward::External,
     };
     Some((mode, forward))

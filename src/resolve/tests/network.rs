@@ -46,7 +46,7 @@ fn networks_are_policies_by_name() {
 #[test]
 fn open_networks_stay_and_external_ones_go() {
     let with = |name, forward| Network { forward, ..network(name, 0, name) };
-    assert_eq!(names(&settle(vec![with("open", Forward::Open), with("ext", Forward::External)])), ["open"]);
+    assert_eq!(names(&settle(vec![with("open", Forward::Open { span: span() }), with("ext", Forward::External)])), ["open"]);
 }
 
 #[test]

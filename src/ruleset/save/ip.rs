@@ -105,6 +105,7 @@ impl<'a> Reader<'a> {
                 IpMatch::IcmpType(Invertible::new(inverted, icmp_type(tokens.plain()?)?))
             }
             ("conntrack", "--ctstate") => IpMatch::ConnectionState(Invertible::new(inverted, connection_states(tokens.plain()?)?)),
+            ("state", "--state") => IpMatch::State(Invertible::new(inverted, connection_states(tokens.plain()?)?)),
             ("conntrack", "--ctdir") if !inverted => IpMatch::ConnectionDirection(direction(tokens.plain()?)?),
             ("set", "--match-set") => IpMatch::Set(Invertible::new(inverted, set(tokens)?)),
             ("comment", "--comment") if !inverted => IpMatch::Comment(comment(tokens)?),

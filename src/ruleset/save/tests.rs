@@ -217,6 +217,7 @@ fn iptables_rules_are_read_as_printed() {
             "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir ORIGINAL -j RETURN",
             "-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctdir ORIGINAL -j RETURN",
         ),
+        ("-m state ! --state INVALID,NEW -j DROP", "-m state ! --state INVALID,NEW -j DROP"),
         ("-m set --match-set a b src,dst -j DROP", "-m set --match-set \"a b\" src,dst -j DROP"),
         ("-m set ! --match-set src src src -j DROP", "-m set ! --match-set \"src src\" src -j DROP"),
         (
@@ -250,7 +251,7 @@ fn iptables_options_outside_the_model_make_a_rule_unknown() {
         "-d 10.0.0.0/255.0.255.0 -j ACCEPT",
         "-i lo+ -j ACCEPT",
         "-f -j DROP",
-        "-m state --state NEW -j ACCEPT",
+        "-m mark --mark 0x1 -j ACCEPT",
         "-m conntrack --ctstate NEW --ctproto 6 -j ACCEPT",
         "-m conntrack -j ACCEPT",
         "-m set --match-set foo src --return-nomatch -j ACCEPT",

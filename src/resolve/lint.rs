@@ -1,0 +1,139 @@
+//! What is right and yet hardly meant: remarks on the whole state that refuse nothing.
+//!
+//! What goes in are the documents and what they resolved to; what comes out are warnings, and notes where a reasonable person may have
+//! meant it. Only what is sure is said. `check` asks for it; passes that change rules do not, because comparing rules with each other
+//! costs more than everything else that is done with them, and changes nothing.
+//!
+//! * `duplicate-mac`, `duplicate-address`, `address-outside-network`, `overlapping-subnets`: [`address`].
+//! * `rule-never-matches`, `unreachable-rule`, `late-mac-check`: [`reach`], on the sets of [`frames`].
+//! * `unfiltered-guest`, and `unused-filter`, which is a note: a library of filters for guests to come is no mistake.
+
+mod address;
+mod frames;
+mod reach;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Resolved;
+use crate::diagnostic::Diagnostic;
+use crate::model::filter::{Entry, Filter};
+use crate::model::interface::Interface;
+use crate::model::{Object, Quirks};
+use crate::parse::Parsed;
+use crate::source::{FileId, Span};
+
+/// How many remarks of one kind are made.
+const SHOWN: usize = 100;
+
+/// Everything there is to remark, by place; the order of `documents` does not matter.
+pub fn lint(documents: &[Parsed], stock: &[Filter], resolved: &Resolved, quirks: Quirks) -> Vec<Diagnostic> {
+    let mut interfaces: Vec<&Interface> = documents.iter().flat_map(|document| &document.interfaces).collect();
+    interfaces.sort_by_key(|interface| interface.span);
+    let mut found = Vec::new();
+    address::duplicates(&interfaces, &mut found);
+    address::outside_networks(&placeable(&interfaces, resolved), &resolved.networks, &mut found);
+    address::overlaps(&resolved.networks, &mut found);
+    unfiltered_guests(&interfaces, &mut found);
+    // What a broken file uses is not known.
+    if !resolved.incomplete {
+        unused_filters(documents, stock, &interfaces, &mut found);
+    }
+    let stock_files: BTreeSet<FileId> = stock.iter().map(|filter| filter.span.file).collect();
+    let mut survey = reach::Survey::new(&stock_files, quirks);
+    for guest in &resolved.guests {
+        survey.add(guest);
+    }
+    found.extend(survey.finish());
+    found.sort_by_key(|diagnostic| (diagnostic.span(), diagnostic.code));
+    bound(found)
+}
+
+/// The interfaces of which can be told where their addresses should be: while some network is not known, those that name theirs.
+fn placeable<'a>(interfaces: &[&'a Interface], resolved: &Resolved) -> Vec<&'a Interface> {
+    let all_known = !resolved.incomplete && resolved.held.iter().all(|held| matches!(held.object, Object::Interface(_)));
+    interfaces.iter().copied().filter(|interface| all_known || interface.network.is_some()).collect()
+}
+
+/// Leaves out what is beyond the limit, and says so where it begins: hostile files make as many remarks as they have rules.
+fn bound(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for diagnostic in &found {
+        *counts.entry(diagnostic.code).or_default() += 1;
+    }
+    let mut kept = Vec::new();
+    let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+    for diagnostic in found {
+        let shown = shown.entry(diagnostic.code).or_default();
+        *shown += 1;
+        if *shown <= SHOWN {
+            kept.push(diagnostic);
+        } else if *shown == SHOWN + 1 {
+            let message = format!("{} more remarks `{}` are not shown", counts[diagnostic.code] - SHOWN, diagnostic.code);
+            let more = Diagnostic::warning("more-remarks", message, diagnostic.span(), "the first of them");
+            kept.push(Diagnostic { severity: diagnostic.severity, ..more });
+        }
+    }
+    kept
+}
+
+/// Filters of files that no interface uses, not even through other filters.
+fn unused_filters(documents: &[Parsed], stock: &[Filter], interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
+    let own = || documents.iter().flat_map(|document| &document.filters);
+    // A file's filter stands before a stock filter of its name.
+    let by_name: BTreeMap<&str, &Filter> = stock.iter().chain(own()).map(|filter| (&*filter.name.value, filter)).collect();
+    let mut used: BTreeSet<&str> = BTreeSet::new();
+    let mut open: Vec<&str> =
+        interfaces.iter().filter_map(|interface| interface.filter.as_ref()).map(|reference| &*reference.filter.value).collect();
+    while let Some(name) = open.pop() {
+        if used.insert(name) {
+            open.extend(by_name.get(name).into_iter().flat_map(|filter| references(filter)));
+        }
+    }
+    for filter in own().filter(|filter| !used.contains(&*filter.name.value)) {
+        let message = format!("filter `{}` is not used", filter.name.value);
+        found.push(
+            Diagnostic::note("unused-filter", message, filter.name.span, "no interface has it, or a filter that includes it")
+                .help("name it in the `<filterref>` of an interface, or remove the file"),
+        );
+    }
+}
+
+fn references(filter: &Filter) -> impl Iterator<Item = &str> {
+    filter.entries.iter().filter_map(|entry| match entry {
+        Entry::Reference(reference) => Some(&*reference.filter.value),
+        Entry::Rule(_) => None,
+    })
+}
+
+/// Guests without a filter on a network where other guests have one.
+fn unfiltered_guests(interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
+    let mut filtered: BTreeMap<&str, Span> = BTreeMap::new();
+    let mut devices = BTreeSet::new();
+    let mut macs = BTreeSet::new();
+    for interface in interfaces {
+        let Some(filter) = &interface.filter else { continue };
+        devices.extend(interface.device.as_ref().map(|device| &device.value));
+        macs.extend(interface.mac.map(|mac| mac.value));
+        if let Some(network) = &interface.network {
+            filtered.entry(&network.value).or_insert(filter.span);
+        }
+    }
+    for interface in interfaces.iter().filter(|interface| interface.filter.is_none()) {
+        let Some(network) = &interface.network else { continue };
+        let Some(&other) = filtered.get(&*network.value) else { continue };
+        // Another document about the same interface may give it its filter.
+        let bound = interface.device.as_ref().is_some_and(|device| devices.contains(&device.value))
+            || interface.mac.is_some_and(|mac| macs.contains(&mac.value));
+        if !bound {
+            let message = format!("a guest on network `{}` has no filter, others have one", network.value);
+            found.push(
+                Diagnostic::warning("unfiltered-guest", message, interface.span, "expected a `<filterref>` in here")
+                    .also(other, "for example this guest is filtered")
+                    .help("add `<filterref filter='...'/>`; it may send with any address until then"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

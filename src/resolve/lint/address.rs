@@ -1,0 +1,166 @@
+//! Addresses that two guests share, that no network has, or that two networks have.
+//!
+//! What goes in are the interfaces as written, also those that are held or have no filter, and the networks that have rules.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::super::NetworkPolicy;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::interface::Interface;
+use crate::model::network::NetworkAddress;
+use crate::source::{Span, Spanned};
+
+/// How many subnets are shown beside an address that is in none.
+const SHOWN: usize = 3;
+
+/// Reports Ethernet and IP addresses that different guests have.
+pub(super) fn duplicates(interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
+    let macs = interfaces.iter().filter_map(|&interface| Some((interface.mac?.value, (interface, interface.mac?.span))));
+    for (mac, (first, first_place), (_, place)) in shared(macs, are_different) {
+        let message = format!("two guests have the Ethernet address `{mac}`");
+        found.push(
+            Diagnostic::warning("duplicate-mac", message, place, "used again here")
+                .also(first_place, format!("{} has it here", name(first)))
+                .help("give one of the two another address: bridges and switches cannot tell them apart"),
+        );
+    }
+    let addresses = interfaces.iter().flat_map(|&interface| addresses(interface).map(move |it| (it.value, (interface, it.span))));
+    for (address, (first, first_place), (_, place)) in shared(addresses, |one, other| are_different(one, other) && may_meet(one, other)) {
+        let message = format!("two guests have the address `{address}`");
+        found.push(
+            Diagnostic::warning("duplicate-address", message, place, "used again here")
+                .also(first_place, format!("{} has it here", name(first)))
+                .help("give one of the two another address, unless they hand it over to each other"),
+        );
+    }
+}
+
+/// Reports addresses that are in no subnet of the interface's network, or of any network where the interface names none.
+///
+/// Without a named network that is only a note: the guest may be on a bridge that none of the files is about.
+pub(super) fn outside_networks(interfaces: &[&Interface], networks: &[NetworkPolicy], found: &mut Vec<Diagnostic>) {
+    for interface in interfaces {
+        let named = interface.network.as_ref().map(|network| &*network.value);
+        let candidates: Vec<&NetworkPolicy> = networks.iter().filter(|network| named.is_none_or(|named| named == &*network.name)).collect();
+        for address in addresses(interface).filter(|address| !is_everywhere(address.value)) {
+            let of_family = |subnet: &&NetworkAddress| subnet.address.addr().is_ipv4() == address.value.is_ipv4();
+            let mut subnets = candidates.iter().flat_map(|network| network.addresses.iter().filter(of_family)).peekable();
+            if subnets.peek().is_none() || subnets.clone().any(|subnet| subnet.address.contains(&address.value)) {
+                continue;
+            }
+            let severity = if named.is_some() { Severity::Warning } else { Severity::Note };
+            found.push(outside(address, named, severity, subnets));
+        }
+    }
+}
+
+/// Reports subnets of different networks that overlap.
+pub(super) fn overlaps(networks: &[NetworkPolicy], found: &mut Vec<Diagnostic>) {
+    let of = |network| move |address: &NetworkAddress| (address.address.trunc(), address.span, network);
+    let mut subnets: Vec<(IpNet, Span, &NetworkPolicy)> =
+        networks.iter().flat_map(|network| network.addresses.iter().map(of(network))).collect();
+    subnets.sort_by_key(|&(net, span, _)| (net.addr(), net.prefix_len(), span));
+    // Two subnets are apart or one holds the other: those that are open here hold each other.
+    let mut open: Vec<(IpNet, Span, &NetworkPolicy)> = Vec::new();
+    for (net, span, network) in subnets {
+        while open.last().is_some_and(|(outer, ..)| !outer.contains(&net)) {
+            open.pop();
+        }
+        if let Some((outer, outer_span, other)) = open.iter().rev().find(|(.., other)| other.name != network.name) {
+            let message = format!("networks `{}` and `{}` have subnets that overlap", other.name, network.name);
+            found.push(
+                Diagnostic::warning("overlapping-subnets", message, span, format!("`{net}`"))
+                    .also(*outer_span, format!("`{outer}`"))
+                    .help("the host can route an address to one of them only: give every network a subnet of its own"),
+            );
+        }
+        open.push((net, span, network));
+    }
+}
+
+type Place<'a> = (&'a Interface, Span);
+
+/// Every holder of a key that another holder, who came first, has too.
+fn shared<'a, K: Ord + Copy>(
+    holders: impl Iterator<Item = (K, Place<'a>)>,
+    clash: impl Fn(&Interface, &Interface) -> bool,
+) -> Vec<(K, Place<'a>, Place<'a>)> {
+    let mut by_key: BTreeMap<K, Vec<Place<'a>>> = BTreeMap::new();
+    for (key, place) in holders {
+        by_key.entry(key).or_default().push(place);
+    }
+    let again = |(key, places): (K, Vec<Place<'a>>)| {
+        let first = places[0];
+        let clashing: Vec<_> = places[1..].iter().filter(|place| clash(first.0, place.0)).map(|&place| (key, first, place)).collect();
+        clashing
+    };
+    by_key.into_iter().flat_map(again).collect()
+}
+
+/// True when two documents are surely about two guests: their owners differ, or for want of one their devices.
+fn are_different(one: &Interface, other: &Interface) -> bool {
+    let differ = |a: Option<&str>, b: Option<&str>| a.zip(b).map(|(a, b)| a != b);
+    let device = |interface: &Interface| interface.device.as_ref().map(|device| device.value.as_str().to_owned());
+    let devices = differ(device(one).as_deref(), device(other).as_deref());
+    if devices == Some(false) {
+        return false;
+    }
+    match (one.owner_uuid, other.owner_uuid) {
+        (Some(one), Some(other)) => one != other,
+        _ => differ(one.owner.as_deref(), other.owner.as_deref()).or(devices).unwrap_or(false),
+    }
+}
+
+/// False when the two are plugged into different networks, where one address may well exist twice.
+fn may_meet(one: &Interface, other: &Interface) -> bool {
+    one.network.as_ref().zip(other.network.as_ref()).is_none_or(|(one, other)| one.value == other.value)
+}
+
+/// The addresses that the interface itself or its parameters give the guest.
+fn addresses(interface: &Interface) -> impl Iterator<Item = Spanned<IpAddr>> + Clone {
+    let parameters = interface.filter.iter().flat_map(|reference| &reference.parameters);
+    let of_guest = parameters.filter(|parameter| matches!(&*parameter.name.value, "IP" | "IPV6"));
+    let given = of_guest.filter_map(|parameter| Some(Spanned::new(parameter.value.value.parse().ok()?, parameter.value.span)));
+    let own = interface.addresses.iter().copied();
+    // What a parameter repeats is one address.
+    given.clone().chain(own.filter(move |address| !given.clone().any(|known: Spanned<IpAddr>| known.value == address.value)))
+}
+
+/// Link-local and unspecified addresses need no network.
+fn is_everywhere(address: IpAddr) -> bool {
+    let link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    link_local || address.is_unspecified() || address.is_multicast() || address.is_loopback()
+}
+
+fn outside<'a>(
+    address: Spanned<IpAddr>,
+    named: Option<&str>,
+    severity: Severity,
+    subnets: impl Iterator<Item = &'a NetworkAddress>,
+) -> Diagnostic {
+    let message = match named {
+        Some(network) => format!("address `{}` is outside network `{network}`", address.value),
+        None => format!("address `{}` is in no network", address.value),
+    };
+    let mut diagnostic = Diagnostic::warning("address-outside-network", message, address.span, "expected an address of a subnet");
+    diagnostic.severity = severity;
+    let shown = subnets
+        .take(SHOWN)
+        .fold(diagnostic, |diagnostic, subnet| diagnostic.also(subnet.span, format!("for example of `{}`", subnet.address.trunc())));
+    shown.help("mend the address, or add an `<ip>` to the network")
+}
+
+/// The guest, or the device, for a label.
+fn name(interface: &Interface) -> String {
+    match (&interface.owner, &interface.device) {
+        (Some(owner), _) => format!("guest `{owner}`"),
+        (None, Some(device)) => format!("interface `{}`", device.value),
+        (None, None) => "another interface".into(),
+    }
+}
