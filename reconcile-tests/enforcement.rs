@@ -3,6 +3,13 @@
 //! Nothing listens in the guests: a packet that arrives is answered by the kernel (a refused connection, an echo), one that is
 //! dropped is not answered at all.
 
+mod dhcp;
+mod frame;
+mod reachability;
+mod service;
+mod spoofing;
+mod wire;
+
 use crate::fixture::guest;
 use crate::world::World;
 

@@ -3,6 +3,7 @@
 //! Most start the real program, or the real tools, in network namespaces of their own, with the real kernel, so they need root.
 
 mod architecture;
+mod cases_fixed;
 mod classic;
 mod classic_laws;
 mod cli;

@@ -4,7 +4,7 @@
 //! Nothing is mocked and nothing is skipped: where the kernel or a tool is missing, the case fails and says what to install.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -81,6 +81,9 @@ pub struct Daemon {
     log: PathBuf,
 }
 
+/// A server of a test's own; killed when dropped.
+pub struct Server(Child);
+
 impl World {
     /// A new world with the nf_tables variants of the tools.
     pub fn new() -> Self {
@@ -128,6 +131,13 @@ impl World {
         self.directory.path().join("state")
     }
 
+    /// The network namespace that `ip netns add NAME` made in this world, or this world's own without a name.
+    pub fn namespace(&self, name: Option<&str>) -> File {
+        let anchor = format!("/proc/{}", self.anchor.id());
+        let path = name.map_or(format!("{anchor}/ns/net"), |name| format!("{anchor}/root/run/netns/{name}"));
+        File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
     /// A path beside the state directory, for logs, plans and saved rules.
     pub fn scratch(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -151,6 +161,21 @@ impl World {
         let answer = self.answer(Command::new("bash").args(["-ec", script]));
         assert_eq!(answer.code, Some(0), "{answer}");
         answer.stdout
+    }
+
+    /// Starts a server in this world; its output goes to the file `NAME.log` beside the state directory.
+    pub fn serve(&self, name: &str, command: &[&str]) -> Server {
+        let log = File::create(self.scratch(&format!("{name}.log"))).expect("the scratch directory takes files");
+        let mut server = Command::new(command[0]);
+        server.args(&command[1..]);
+        let child = self
+            .inside(&server)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file handle can be cloned"))
+            .stderr(log)
+            .spawn()
+            .expect("`nsenter` runs (Debian package util-linux)");
+        Server(child)
     }
 
     /// Runs bridgeward on this world's state directory.
@@ -306,6 +331,13 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
