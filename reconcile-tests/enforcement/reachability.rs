@@ -99,6 +99,18 @@ impl Lab {
         Self { world, namespaces, servers }
     }
 
+    /// Writes these networks into the state directory; their names put them in this order.
+    fn write_networks<'name>(&self, order: impl IntoIterator<Item = &'name str>) {
+        for (position, name) in order.into_iter().enumerate() {
+            let (_, forward) = NETWORKS.iter().find(|(network, _)| *network == name).expect("a network of the table");
+            let gateway = PLACES.iter().find(|place| place.name == name).expect("every network is a place").gateway;
+            let bridge = format!("<bridge name='br-{name}'/>");
+            let ip = format!("<ip address='{gateway}' prefix='24'/>");
+            let network = format!("<network><name>{position}-{name}</name>{bridge}{forward}{ip}</network>\n");
+            self.world.write(&format!("{name}.xml"), &network);
+        }
+    }
+
     /// Everybody tries everybody at once; the answer has the form of [`WITH_RULES`].
     fn table(&self) -> String {
         let attempts: BTreeMap<_, _> = thread::scope(|scope| {
@@ -163,14 +175,32 @@ fn owner(from: &Place, source: IpAddr) -> &'static str {
 fn isolated_nat_routed_and_open_networks_reach_what_libvirts_do() {
     let lab = Lab::new();
     assert_eq!(lab.table(), WITHOUT_RULES, "without rules everything passes");
-    for (name, forward) in NETWORKS {
-        let gateway = PLACES.iter().find(|place| place.name == name).expect("every network is a place").gateway;
-        lab.world.write(
-            &format!("{name}.xml"),
-            &format!("<network><name>{name}</name><bridge name='br-{name}'/>{forward}<ip address='{gateway}' prefix='24'/></network>\n"),
-        );
-    }
+    lab.write_networks(NETWORKS.map(|(name, _)| name));
     lab.world.apply();
     assert_eq!(lab.table(), WITH_RULES);
     lab.world.assert_in_sync();
+}
+
+#[test]
+fn in_the_classic_layout_the_network_in_front_decides() {
+    // What libvirt 1.2.3 made when the networks were started in either order; the last one started was in front.
+    let orders =
+        [(["c", "b", "e", "a"], ["REJ", "a", "own", "REJ", "REJ", "REJ"]), (["a", "e", "b", "c"], ["e", "REJ", "REJ", "c", "own", "REJ"])];
+    let pairs = [("a", "e"), ("e", "a"), ("b", "a"), ("a", "c"), ("c", "b"), ("c", "a")];
+    let lab = Lab::new();
+    for (order, expected) in orders {
+        lab.write_networks(order);
+        let apply = lab.world.bridgeward(&["apply", "--layout", "classic"]);
+        assert_eq!(apply.code, Some(0), "{apply}");
+        let table = lab.table();
+        let found = pairs.map(|(from, to)| cell(&table, from, to));
+        assert_eq!(found, expected, "{order:?}, {pairs:?}:\n{table}");
+    }
+}
+
+/// What a table says about a pair.
+fn cell<'table>(table: &'table str, from: &str, to: &str) -> &'table str {
+    let column = PLACES.iter().position(|place| place.name == to).expect("a place of the table");
+    let row = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|words| words.first() == Some(&from));
+    row.expect("every place has a row")[column + 1]
 }
