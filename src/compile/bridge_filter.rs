@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::filter::{Action, Direction, Layer};
 use crate::resolve::{GuestPolicy, PolicyRule};
 use crate::ruleset::chain_name::{self, NameTooLong, Side};
-use crate::ruleset::rule::{BridgeRule, BridgeTarget, EtherType, Invertible, MacNet};
+use crate::ruleset::rule::{BridgeRule, BridgeTarget, EtherType, Invertible, MacNet, Rule};
 use crate::ruleset::{ChainId, ChainName, Family, Table};
 use crate::source::Span;
 
@@ -94,7 +94,33 @@ fn compile_side(draft: &mut Draft, side: Side, collected: &[PolicyRule], sorted:
         }
     }
     let jumps = add_sub_chains(draft, side, sub_chains);
-    add_root(&draft.guest.device, side, merge(root, jumps), Some(draft.guest.place), &mut draft.rules);
+    let root = merge(root, jumps);
+    warn_of_open_ends(draft, &root);
+    add_root(&draft.guest.device, side, root, Some(draft.guest.place), &mut draft.rules);
+}
+
+/// Points at sub-chains that let through what they do not match although the root chain drops something after them.
+///
+/// A chain made by `-N` ends with an accept (ebtables 1.8.9, nf_tables; `ebtables -L` shows RETURN all the same), and libvirt leaves it so: after
+/// `allow-dhcp` all IPv4 gets through, whatever the root chain says later. Hardly anybody means that.
+fn warn_of_open_ends(draft: &mut Draft, root: &[PlacedRule]) {
+    let last_drop = root.iter().rposition(|placed| bridge_rule(placed).is_some_and(|rule| rule.target == BridgeTarget::Drop));
+    for placed in root.iter().take(last_drop.unwrap_or(0)) {
+        let Some(BridgeRule { target: BridgeTarget::Jump(chain), .. }) = bridge_rule(placed) else { continue };
+        let end = draft.rules.chains.get(&chain_id(chain.clone())).and_then(|rules| bridge_rule(rules.last()?));
+        let open = end.is_none_or(|rule| rule.target == BridgeTarget::Continue || *rule != BridgeRule::new(rule.target.clone()));
+        if let Some(place) = placed.place.filter(|_| open) {
+            draft.remark("open-chain-end", place, || {
+                let message = "what no rule of this chain matches is accepted, though the root chain drops something later";
+                Diagnostic::warning("open-chain-end", message, place, "the last rule of the chain")
+                    .help("end the chain with `<rule action='return' direction='inout' priority='1000'/>`, or with a `drop`")
+            });
+        }
+    }
+}
+
+fn bridge_rule(placed: &PlacedRule) -> Option<&BridgeRule> {
+    if let Rule::Bridge(rule) = &placed.rule { Some(rule) } else { None }
 }
 
 /// The sub-chains that rules of this side stand in, all but root.

@@ -309,3 +309,13 @@ fn the_second_of_two_guests_that_need_one_chain_is_held() {
     let compiled = compile_two(("a", "arp-mac 0: drop out 500 arp"), ("a-arp", "mac-x 0: drop out 500 mac"), Fixed);
     assert!(compiled.held.is_empty());
 }
+
+#[test]
+fn a_chain_that_lets_through_what_the_root_chain_would_drop_is_warned_of() {
+    let warned = |rules: &str| remarks_on(rules, Fixed).contains(&"open-chain-end");
+    let dhcp = "ipv4 -700: accept out 100 ip protocol=17 srcportstart=68 dstportstart=67";
+    assert!(!warned(dhcp), "nothing is dropped later");
+    assert!(warned(&format!("{dhcp}\ndrop inout 1000")));
+    assert!(!warned(&format!("drop inout -1000 mac protocolid=0x88cc\n{dhcp}")), "dropped before");
+    assert!(!warned(&format!("{dhcp}\nipv4 -700: return out 500\ndrop inout 1000")));
+}
