@@ -16,7 +16,7 @@ show() { printf '%s$ %s%s\n' "$dim" "$*" "$off"; }
 
 install_missing() {
   local missing=() pair
-  for pair in iptables:iptables ip6tables:iptables ebtables:ebtables ip:iproute2 unshare:util-linux; do
+  for pair in iptables:iptables ip6tables:iptables ebtables:ebtables ip:iproute2 unshare:util-linux cc:build-essential; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
   done
   if ((${#missing[@]})); then
