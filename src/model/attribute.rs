@@ -63,6 +63,23 @@ pub enum ValueKind {
     Comment,
 }
 
+/// The words of `opcode` of `arp` and `rarp`, which ebtables has too.
+pub const ARP_OPCODES: [(&str, u32); 9] = [
+    ("Request", 1),
+    ("Reply", 2),
+    ("Request_Reverse", 3),
+    ("Reply_Reverse", 4),
+    ("DRARP_Request", 5),
+    ("DRARP_Reply", 6),
+    ("DRARP_Error", 7),
+    ("InARP_Request", 8),
+    ("ARP_NAK", 9),
+];
+
+/// The words of `protocol` of layer-2 `ip` and `ipv6`; not the names of `/etc/protocols`, which vary.
+pub const IP_PROTOCOLS: [(&str, u32); 9] =
+    [("tcp", 6), ("udp", 17), ("udplite", 136), ("esp", 50), ("ah", 51), ("icmp", 1), ("igmp", 2), ("sctp", 132), ("icmpv6", 58)];
+
 use AttributeName as A;
 use ValueKind as K;
 

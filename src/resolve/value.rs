@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::variables::has;
 use crate::addr::Mac;
 use crate::model::Quirks;
-use crate::model::attribute::{AttributeSpec, ValueKind};
+use crate::model::attribute::{ARP_OPCODES, AttributeSpec, IP_PROTOCOLS, ValueKind};
 use crate::model::filter::{AttributeName, Layer, Literal, Protocol, Rule, SetDirection};
 
 /// Why a text is no value: what was expected in its place, and perhaps how to write it.
@@ -40,21 +40,6 @@ enum Notation {
 /// The names that ebtables has for Ethernet types and that the XML has too; `vlan` is the XML's alone.
 const ETHER_TYPES: [(&str, u32); 6] =
     [("arp", 0x806), ("rarp", 0x8035), ("ip", 0x800), ("ipv4", 0x800), ("ipv6", 0x86dd), ("802_1Q", 0x8100)];
-
-const ARP_OPCODES: [(&str, u32); 9] = [
-    ("Request", 1),
-    ("Reply", 2),
-    ("Request_Reverse", 3),
-    ("Reply_Reverse", 4),
-    ("DRARP_Request", 5),
-    ("DRARP_Reply", 6),
-    ("DRARP_Error", 7),
-    ("InARP_Request", 8),
-    ("ARP_NAK", 9),
-];
-
-const IP_PROTOCOLS: [(&str, u32); 9] =
-    [("tcp", 6), ("udp", 17), ("udplite", 136), ("esp", 50), ("ah", 51), ("icmp", 1), ("igmp", 2), ("sctp", 132), ("icmpv6", 58)];
 
 /// Reads the text that a variable puts in place of an attribute; `None` where a variable makes no condition at all.
 ///

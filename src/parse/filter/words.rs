@@ -4,29 +4,13 @@
 //! no word begins another one, so the text still reads in one way only.
 
 use super::literal::Refusal;
+use crate::model::attribute::{ARP_OPCODES, IP_PROTOCOLS};
 use crate::model::filter::{Literal, States};
 use crate::parse::value::is_c_blank;
 use crate::parse::visit::nearest;
 
 /// `protocolid` and `encap-protocol`.
 const ETHERNET_TYPES: [(&str, u32); 5] = [("arp", 0x806), ("rarp", 0x8035), ("ipv4", 0x800), ("ipv6", 0x86dd), ("vlan", 0x8100)];
-
-/// `opcode` of `arp` and `rarp`.
-const ARP_OPCODES: [(&str, u32); 9] = [
-    ("Request", 1),
-    ("Reply", 2),
-    ("Request_Reverse", 3),
-    ("Reply_Reverse", 4),
-    ("DRARP_Request", 5),
-    ("DRARP_Reply", 6),
-    ("DRARP_Error", 7),
-    ("InARP_Request", 8),
-    ("ARP_NAK", 9),
-];
-
-/// `protocol` of layer-2 `ip` and `ipv6`; not the names of `/etc/protocols`, which vary.
-const IP_PROTOCOLS: [(&str, u32); 9] =
-    [("tcp", 6), ("udp", 17), ("udplite", 136), ("esp", 50), ("ah", 51), ("icmp", 1), ("igmp", 2), ("sctp", 132), ("icmpv6", 58)];
 
 /// The bits of `flags`, as the TCP header has them.
 const TCP_FLAGS: [(&str, u8); 8] = [("FIN", 1), ("SYN", 2), ("RST", 4), ("PSH", 8), ("ACK", 16), ("URG", 32), ("ALL", 63), ("NONE", 0)];
