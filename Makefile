@@ -24,7 +24,7 @@ lint: ## Check formatting and lints; warnings are errors.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-install: build ## Install program, unit and example below DESTDIR (PREFIX=/usr).
+install: build ## Install program, unit, man page, completions and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
 	install -D -m 0644 contrib/systemd/bridgeward.service $(DESTDIR)$(PREFIX)/lib/systemd/system/bridgeward.service
 	test -e $(DESTDIR)/etc/bridgeward/bridgeward.toml || install -D -m 0644 contrib/bridgeward.toml $(DESTDIR)/etc/bridgeward/bridgeward.toml
@@ -32,6 +32,10 @@ install: build ## Install program, unit and example below DESTDIR (PREFIX=/usr).
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/state/$$file state/$$file/*.xml || exit; \
 	done
 	install -d -m 0755 $(DESTDIR)/etc/bridgeward/state
+	$(BINARY) man | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/man/man1/bridgeward.1
+	$(BINARY) completions bash | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bridgeward
+	$(BINARY) completions zsh | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_bridgeward
+	$(BINARY) completions fish | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bridgeward.fish
 
 clean: ## Remove what was built.
 	$(CARGO) clean

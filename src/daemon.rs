@@ -26,6 +26,7 @@ use crate::monitor::{Monitor, News};
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::{self, Computed, Reading};
+use crate::reconcile::park::LOOK_AGAIN;
 use crate::resolve::Link;
 use crate::watch::Watch;
 use control::{Answer, Ask, Question};
@@ -40,9 +41,6 @@ const SETTLE_LIMIT: Duration = Duration::from_millis(500);
 
 /// How often the watched directories are compared with those that are there; a few `stat` calls.
 const REFRESH: Duration = Duration::from_secs(1);
-
-/// How soon a guest is looked at again that a libvirtd was writing.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the daemon works with; SIGHUP brings new ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -331,9 +329,9 @@ impl<K: Kernel> Daemon<K> {
     }
 
     fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName, layout: control::LayoutName) -> bool {
-        let absolute =
-            |paths: &[PathBuf]| paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect::<Vec<_>>();
-        absolute(state) == absolute(&self.orders.state) && quirks == self.orders.quirks.into() && layout == self.orders.layout.into()
+        load::absolute(state) == load::absolute(&self.orders.state)
+            && quirks == self.orders.quirks.into()
+            && layout == self.orders.layout.into()
     }
 }
 

@@ -153,6 +153,11 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
     Ok(loaded)
 }
 
+/// The same paths whatever the working directory becomes; nothing is looked up and no link is followed.
+pub fn absolute(paths: &[PathBuf]) -> Vec<PathBuf> {
+    paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
+}
+
 /// Whether a file of this name is a state file: `*.xml`, but no dot file and nothing that an editor left. Editors' other leavings (`x.xml~`, `x.xml.swp`,
 /// `#x.xml#`, `sedXXXXXX`), package managers' (`x.xml.dpkg-new`) and libvirt's (`x.xml.new`) do not end in `.xml`.
 pub fn is_state_file(path: &Path) -> bool {

@@ -1,8 +1,8 @@
 //! One pass: `load -> parse -> resolve -> compile -> observe -> plan -> commit -> observe -> verify`, and what to do when a step fails.
 //!
-//! All policy of retrying and giving up is in this file: [`Reconciler::pass`] runs rounds until a plan comes out empty.
-//! A busy tool is asked again, an object that a tool refuses is set aside ([`isolate`]), a rule that does not stay is left alone and
-//! named. What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
+//! All policy of retrying and giving up is in this folder: [`Reconciler::pass`] runs rounds until a plan comes out empty.
+//! A busy tool is asked again, an object that a tool refuses is set aside ([`isolate`]), a rule that does not stay is named and left alone for a
+//! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
 
 pub mod compute;
 pub mod isolate;
@@ -243,12 +243,11 @@ impl<K: Kernel> Reconciler<K> {
                 }
             }
         };
-        if !verified {
-            pass.report.generation = None;
-        }
         if verified {
-            // Otherwise the record keeps claiming both what was there and what was meant to be.
             self.remember(pass)?;
+        } else {
+            // The record keeps claiming both what was there and what was meant to be.
+            pass.report.generation = None;
         }
         self.settle_report(pass);
         pass.report.took = started.elapsed();

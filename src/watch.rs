@@ -14,6 +14,8 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use crate::load;
+
 /// Directories deeper than this below a state directory are not listened to; the periodic pass still reads them.
 const MAX_DEPTH: usize = 16;
 
@@ -33,7 +35,7 @@ impl Watch {
     /// # Errors
     /// When the kernel gives out no inotify instance (`fs.inotify.max_user_instances`).
     pub fn new(paths: &[PathBuf], bell: Arc<Notify>) -> notify::Result<Self> {
-        let paths: Vec<PathBuf> = paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
+        let paths = load::absolute(paths);
         let concerns = paths.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.map_or(true, |event| rings(&event, &concerns)) {

@@ -1,14 +1,10 @@
 //! `apply`: one pass, here or by the running daemon.
 
-use std::time::Duration;
-
 use super::Exit;
 use super::options::{Apply, Diff, Format};
 use super::settings::{Settings, block_on};
 use crate::daemon::control::{self, Question};
-
-/// How soon a guest is looked at again that a libvirtd was writing.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+use crate::reconcile::park::LOOK_AGAIN;
 
 pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
     if options.dry_run {

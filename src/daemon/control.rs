@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::compile::Layout;
 use crate::diagnostic::{self, Severity, Style};
+use crate::load;
 use crate::model::Quirks;
 use crate::reconcile::Failure;
 use crate::reconcile::compute::Computed;
@@ -154,8 +155,7 @@ pub fn ask(directory: &Path, question: &Question) -> anyhow::Result<Answer> {
 impl Question {
     /// A pass over this state.
     pub fn apply(state: &[PathBuf], quirks: Quirks, layout: Layout) -> Self {
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        Self::Apply { v: VERSION, state: state.iter().map(absolute).collect(), quirks: quirks.into(), layout: layout.into() }
+        Self::Apply { v: VERSION, state: load::absolute(state), quirks: quirks.into(), layout: layout.into() }
     }
 }
 

@@ -17,6 +17,9 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Nobody is waited for longer.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// How soon a guest is to be looked at again that a libvirtd was writing.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// What was seen of temporary chains.
 #[derive(Debug, Clone, Default)]
 pub struct Parking {
