@@ -5,7 +5,8 @@ set -euo pipefail
 packages=(
   iproute2 iptables ebtables nftables ipset util-linux iputils-ping procps # the kernel's rules and who sends packets through them
   libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 # a real libvirtd to live beside
-  libxml2-utils gcc libc6-dev # xmllint for the schemas; a linker
+  udhcpc dhcpcd-base strace # real DHCP clients; a count of processes started
+  libxml2-utils gcc libc6-dev libpcap-dev # xmllint for the schemas; a linker, and what pcap links to
 )
 if ! command -v dpkg-query >/dev/null; then
   echo "not a Debian machine: the tests need what these packages hold: ${packages[*]}"
