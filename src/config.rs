@@ -3,6 +3,8 @@
 //! Text in, a checked [`Config`] or a diagnostic with a caret out; an unknown key is an error. Every long option of the
 //! command line has a key here, and the command line wins.
 
+pub mod name;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::plan::{HookPlacement, Scope};
 use crate::source::{FileId, Sources, Span};
+use name::{HooksName, LayoutName, QuirksName, ScopeName, named};
 
 /// Where the configuration is looked for unless `--config` or `BRIDGEWARD_CONFIG` says otherwise; it need not exist there.
 pub const DEFAULT_PATH: &str = "/etc/bridgeward/bridgeward.toml";
@@ -27,16 +30,16 @@ pub struct Config {
     /// State directories or single files.
     pub state: Vec<PathBuf>,
     /// `"fixed"` or `"libvirt"`.
-    #[serde(with = "QuirksName")]
+    #[serde(deserialize_with = "named::<QuirksName, _, _>")]
     pub quirks: Quirks,
     /// `"shared"` or `"exclusive"`.
-    #[serde(with = "ScopeName")]
+    #[serde(deserialize_with = "named::<ScopeName, _, _>")]
     pub scope: Scope,
     /// `"present"` or `"first"`.
-    #[serde(with = "HooksName")]
+    #[serde(deserialize_with = "named::<HooksName, _, _>")]
     pub hooks: HookPlacement,
     /// `"chains"`, `"classic"` or `"classic-document"`.
-    #[serde(with = "LayoutName")]
+    #[serde(deserialize_with = "named::<LayoutName, _, _>")]
     pub layout: Layout,
     /// Warnings count as errors.
     pub strict: bool,
@@ -62,35 +65,6 @@ pub struct Tools {
     pub ip6tables: String,
     /// For bridges.
     pub ebtables: String,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "Quirks", rename_all = "lowercase")]
-enum QuirksName {
-    Fixed,
-    Libvirt,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "Scope", rename_all = "lowercase")]
-enum ScopeName {
-    Shared,
-    Exclusive,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "HookPlacement", rename_all = "lowercase")]
-enum HooksName {
-    Present,
-    First,
-}
-
-#[derive(Deserialize)]
-#[serde(remote = "Layout", rename_all = "kebab-case")]
-enum LayoutName {
-    Chains,
-    Classic,
-    ClassicDocument,
 }
 
 impl Default for Config {

@@ -20,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::backend::generation::{Generation, Writer};
 use crate::backend::{Kernel, links};
 use crate::compile::Layout;
+use crate::config::name::{LayoutName, QuirksName};
 use crate::load::{self, Loaded};
 use crate::model::Quirks;
 use crate::monitor::{Monitor, News};
@@ -328,7 +329,7 @@ impl<K: Kernel> Daemon<K> {
         let _ = ask.reply.send(answer);
     }
 
-    fn same_state(&self, state: &[PathBuf], quirks: control::QuirksName, layout: control::LayoutName) -> bool {
+    fn same_state(&self, state: &[PathBuf], quirks: QuirksName, layout: LayoutName) -> bool {
         load::absolute(state) == load::absolute(&self.orders.state)
             && quirks == self.orders.quirks.into()
             && layout == self.orders.layout.into()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config;
+use crate::config::name::{HooksName, LayoutName, QuirksName, ScopeName};
 use crate::output::Color;
 
 /// Keeps the firewall rules of virtual networks and guests exactly as libvirt-style XML in a directory says.
@@ -43,19 +44,19 @@ pub struct Global {
 
     /// Where libvirt's rules differ from what the XML says: the rule the XML means, or libvirt 9.0 bug for bug
     #[arg(long, global = true, value_name = "MODE", value_enum)]
-    pub quirks: Option<QuirksOption>,
+    pub quirks: Option<QuirksName>,
 
     /// Whose rules are ours: only what the state or our record names, or all of libvirt's name space
     #[arg(long, global = true, value_name = "SCOPE", value_enum)]
-    pub scope: Option<ScopeOption>,
+    pub scope: Option<ScopeName>,
 
     /// Where our jumps must stand in built-in chains: once, anywhere, or at the head
     #[arg(long, global = true, value_name = "WHERE", value_enum)]
-    pub hooks: Option<HooksOption>,
+    pub hooks: Option<HooksName>,
 
     /// How the rules of networks are spelled: in private chains, or straight in built-in chains as libvirt did up to 5.0
     #[arg(long, global = true, value_name = "LAYOUT", value_enum)]
-    pub layout: Option<LayoutOption>,
+    pub layout: Option<LayoutName>,
 
     /// Treat warnings as errors
     #[arg(long, global = true)]
@@ -72,44 +73,6 @@ pub struct Global {
     /// Say more: -v what is done, -vv every step
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-}
-
-/// See [`crate::model::Quirks`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum QuirksOption {
-    /// The rule that the XML means, or an error where there is none
-    Fixed,
-    /// libvirt 9.0 rule for rule
-    Libvirt,
-}
-
-/// See [`crate::compile::Layout`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LayoutOption {
-    /// In chains of their own, as libvirt has since 5.1
-    Chains,
-    /// In INPUT, OUTPUT, FORWARD and POSTROUTING: the rules that libvirt made up to 5.0
-    Classic,
-    /// There too: the rules that libvirt's own description of its firewall lists
-    ClassicDocument,
-}
-
-/// See [`crate::plan::Scope`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScopeOption {
-    /// What the state or the record names; the rest is left alone
-    Shared,
-    /// Everything in libvirt's name space
-    Exclusive,
-}
-
-/// See [`crate::plan::HookPlacement`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HooksOption {
-    /// Once, anywhere in the chain
-    Present,
-    /// At the head, in our order
-    First,
 }
 
 /// The commands.

@@ -5,17 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::options::{Global, HooksOption, LayoutOption, QuirksOption, ScopeOption};
+use super::options::Global;
 use crate::backend::probe::{self, Commands};
 use crate::backend::system::System;
 use crate::backend::{links, namespace};
-use crate::compile::Layout;
 use crate::config::{self, Config};
 use crate::diagnostic::{self, Severity};
 use crate::load::{self, LoadFailure, Loaded};
-use crate::model::Quirks;
 use crate::output::Output;
-use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::{self, Computed, Documents, Reading};
 use crate::resolve::Link;
@@ -43,27 +40,10 @@ impl Settings {
         if !global.state.is_empty() {
             config.state.clone_from(&global.state);
         }
-        match global.quirks {
-            Some(QuirksOption::Fixed) => config.quirks = Quirks::Fixed,
-            Some(QuirksOption::Libvirt) => config.quirks = Quirks::Libvirt,
-            None => {}
-        }
-        match global.scope {
-            Some(ScopeOption::Shared) => config.scope = Scope::Shared,
-            Some(ScopeOption::Exclusive) => config.scope = Scope::Exclusive,
-            None => {}
-        }
-        match global.hooks {
-            Some(HooksOption::Present) => config.hooks = HookPlacement::Present,
-            Some(HooksOption::First) => config.hooks = HookPlacement::First,
-            None => {}
-        }
-        match global.layout {
-            Some(LayoutOption::Chains) => config.layout = Layout::Chains,
-            Some(LayoutOption::Classic) => config.layout = Layout::Classic,
-            Some(LayoutOption::ClassicDocument) => config.layout = Layout::ClassicDocument,
-            None => {}
-        }
+        config.quirks = global.quirks.map_or(config.quirks, Into::into);
+        config.scope = global.scope.map_or(config.scope, Into::into);
+        config.hooks = global.hooks.map_or(config.hooks, Into::into);
+        config.layout = global.layout.map_or(config.layout, Into::into);
         config.strict |= global.strict;
         if let Some(run_dir) = &global.run_dir {
             config.run_dir.clone_from(run_dir);

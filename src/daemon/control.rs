@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::compile::Layout;
+use crate::config::name::{LayoutName, QuirksName};
 use crate::diagnostic::{self, Severity, Style};
 use crate::load;
 use crate::model::Quirks;
@@ -40,28 +41,6 @@ pub enum Question {
         /// The layout that it was told to use.
         layout: LayoutName,
     },
-}
-
-/// [`Quirks`] by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QuirksName {
-    /// `fixed`
-    Fixed,
-    /// `libvirt`
-    Libvirt,
-}
-
-/// [`Layout`] by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LayoutName {
-    /// `chains`
-    Chains,
-    /// `classic`
-    Classic,
-    /// `classic-document`
-    ClassicDocument,
 }
 
 /// What comes back.
@@ -182,24 +161,5 @@ impl Answer {
     /// No pass was made.
     pub fn refused(reason: &str) -> Self {
         Self { v: VERSION, exit: 2, data: String::new(), messages: format!("error: {reason}\n") }
-    }
-}
-
-impl From<Layout> for LayoutName {
-    fn from(layout: Layout) -> Self {
-        match layout {
-            Layout::Chains => Self::Chains,
-            Layout::Classic => Self::Classic,
-            Layout::ClassicDocument => Self::ClassicDocument,
-        }
-    }
-}
-
-impl From<Quirks> for QuirksName {
-    fn from(quirks: Quirks) -> Self {
-        match quirks {
-            Quirks::Fixed => Self::Fixed,
-            Quirks::Libvirt => Self::Libvirt,
-        }
     }
 }
