@@ -1,11 +1,14 @@
 //! `run`: one task that owns the rules, and the events that wake it.
 //!
 //! Everything that may call for a pass becomes one [`Event`]; the loop in [`Daemon::run`] takes them one after another, so nothing
-//! in this process ever writes rules beside it. A state that cannot be read leaves the last one in force, and drift is repaired to that.
+//! in this process ever writes rules beside it. What a pass is for the daemon is in [`pass`], how it hears of drift in [`drift`].
 
 pub mod control;
 pub mod damper;
+mod drift;
 pub mod journal;
+mod pace;
+mod pass;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,30 +18,24 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
-use crate::backend::generation::{Generation, Writer};
-use crate::backend::{Kernel, links};
+use crate::backend::Kernel;
+use crate::backend::generation::Writer;
 use crate::compile::Layout;
-use crate::config::name::{LayoutName, QuirksName};
-use crate::load::{self, Loaded};
+use crate::load::Loaded;
 use crate::model::Quirks;
-use crate::monitor::{Monitor, News};
+use crate::monitor::Monitor;
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
-use crate::reconcile::compute::{self, Computed, Reading};
+use crate::reconcile::compute::Computed;
 use crate::reconcile::park::LOOK_AGAIN;
 use crate::resolve::Link;
 use crate::watch::Watch;
-use control::{Answer, Ask, Question};
+use control::Ask;
 use damper::Damper;
 use journal::{Cause, Journal};
-
-/// A burst of rule changes, such as the restart of a firewall service, is over after so much silence.
-const RULES_QUIET: Duration = Duration::from_millis(50);
-
-/// A burst of changes is waited out, but not longer than this.
-const SETTLE_LIMIT: Duration = Duration::from_millis(500);
+use pace::{reach, settle, ticks};
 
 /// How often the watched directories are compared with those that are there; a few `stat` calls.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -215,90 +212,6 @@ impl<K: Kernel> Daemon<K> {
         Ok(())
     }
 
-    /// Without a monitor, drift is seen at the next poll; why there is none is said once.
-    fn listen_to_rules(&self) -> Option<Monitor> {
-        if self.reconciler.generation().is_none() {
-            tracing::info!(every = ?self.orders.poll, "the legacy tools do not announce changes of rules: looking for them");
-            return None;
-        }
-        let monitor = Monitor::new(Arc::clone(&self.rules));
-        monitor
-            .inspect_err(|error| tracing::warn!(%error, every = ?self.orders.poll, "cannot listen to rule changes: looking for them"))
-            .ok()
-    }
-
-    /// Somebody wrote rules: lets a burst settle, and has what it changed repaired, at once or, in a fight, after a pause.
-    async fn hear(&mut self) {
-        settle(&self.rules, RULES_QUIET).await;
-        let Some(monitor) = &self.monitor else { return };
-        let News { generations, overflow } = monitor.take();
-        let news: Vec<Generation> = generations.into_iter().filter(|generation| self.is_news(generation.id)).collect();
-        if news.is_empty() && !overflow {
-            return;
-        }
-        self.writers.extend(news.into_iter().filter_map(|generation| generation.writer));
-        let pause = self.damper.pause(std::time::Instant::now());
-        self.repair_due.get_or_insert(Instant::now() + pause);
-    }
-
-    /// Repairs what others changed.
-    async fn repair(&mut self) {
-        let writers = std::mem::take(&mut self.writers);
-        let who: Vec<String> = writers.iter().map(Writer::to_string).collect();
-        if self.pass(Cause::Rules(writers)).await.changed && self.damper.repaired(std::time::Instant::now()) {
-            tracing::error!(by = who.join(", "), "somebody keeps undoing our rules; the next repair waits a while");
-        }
-    }
-
-    /// Whether a generation is younger than the rules that we verified. The number may wrap around.
-    fn is_news(&self, id: u32) -> bool {
-        self.verified.is_none_or(|verified| (id.wrapping_sub(verified)).cast_signed() > 0)
-    }
-
-    /// Looks at files and rules, unless neither can have changed.
-    async fn poll(&mut self) {
-        let unmoved = self.verified.is_some() && self.reconciler.generation() == self.verified;
-        let loaded = tokio::task::block_in_place(|| load::load(&self.orders.state)).ok();
-        let same_links = links::links().await.unwrap_or_default() == self.links;
-        if unmoved && same_links && loaded == self.loaded && Instant::now() < self.look_by {
-            return;
-        }
-        self.pass(Cause::Poll).await;
-    }
-
-    /// Reads the state, brings the kernel to it and says what was done.
-    async fn pass(&mut self, cause: Cause) -> Outcome {
-        // Whatever the cause, everything is repaired.
-        self.repair_due = None;
-        self.writers.clear();
-        let unreadable = self.read().await;
-        let outcome = self.reconciler.pass(&self.computed).await;
-        self.journal.pass(&cause, unreadable.as_deref(), &self.computed, &outcome);
-        let report = outcome.as_ref().ok();
-        self.look_again = report.is_some_and(|report| !report.parked.is_empty());
-        // What does not stay as written is tried again at the next poll.
-        self.verified = report.filter(|report| report.stuck.is_empty()).and_then(|report| report.generation);
-        self.look_by = Instant::now() + full_look();
-        let changed = report.is_some_and(|report| !report.edits.is_empty());
-        Outcome { changed, answer: Answer::new(unreadable, &self.computed, outcome) }
-    }
-
-    /// Reads the state; where that fails, the last one stays and the reason is returned.
-    async fn read(&mut self) -> Option<String> {
-        self.links = links::links().await.unwrap_or_default();
-        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict, layout: self.orders.layout };
-        let loaded = match tokio::task::block_in_place(|| load::load(&self.orders.state)) {
-            Ok(loaded) => loaded,
-            Err(failure) => {
-                self.loaded = None;
-                return Some(failure.to_string());
-            }
-        };
-        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &self.links, reading));
-        self.loaded = Some(loaded);
-        None
-    }
-
     /// Takes new orders, or keeps the old ones when they cannot be read.
     fn obey(&mut self, orders: anyhow::Result<Orders>) {
         let orders = match orders {
@@ -316,65 +229,10 @@ impl<K: Kernel> Daemon<K> {
         self.reconciler.choose(orders.scope, orders.hooks);
         self.orders = orders;
     }
-
-    async fn answer(&mut self, ask: Ask) {
-        let answer = match ask.question {
-            Question::Apply { ref state, quirks, layout, .. } if !self.same_state(state, quirks, layout) => Answer::refused(&format!(
-                "the running daemon reads {} with other settings; stop it, or apply what it reads",
-                self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-            )),
-            Question::Apply { .. } => self.pass(Cause::Asked).await.answer,
-        };
-        // Whoever asked may have gone away meanwhile; the pass is done all the same.
-        let _ = ask.reply.send(answer);
-    }
-
-    fn same_state(&self, state: &[PathBuf], quirks: QuirksName, layout: LayoutName) -> bool {
-        load::absolute(state) == load::absolute(&self.orders.state)
-            && quirks == self.orders.quirks.into()
-            && layout == self.orders.layout.into()
-    }
-}
-
-/// What a pass came to.
-struct Outcome {
-    /// Whether rules were written.
-    changed: bool,
-    answer: Answer,
-}
-
-/// Waits until a bell has been quiet for so long.
-async fn settle(bell: &Notify, quiet: Duration) {
-    let limit = Instant::now() + SETTLE_LIMIT.max(quiet);
-    while Instant::now() < limit {
-        if tokio::time::timeout(quiet, bell.notified()).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits for a moment, for ever if there is none.
-async fn reach(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// How long the rules are trusted without being read: a minute, give or take six seconds, so that many hosts do not look at once.
-fn full_look() -> Duration {
-    use std::hash::{BuildHasher, RandomState};
-    Duration::from_millis(54_000 + RandomState::new().hash_one(0) % 12_000)
 }
 
 fn listen(orders: &Orders, bell: &Arc<Notify>) -> anyhow::Result<Watch> {
     Watch::new(&orders.state, Arc::clone(bell)).context("cannot watch files: raise fs.inotify.max_user_instances")
-}
-
-fn ticks(every: Duration) -> tokio::time::Interval {
-    let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 /// Without systemd there is nobody to tell.

@@ -1,0 +1,94 @@
+//! One pass of the daemon: files read, rules brought to them, and what that came to remembered and told.
+//!
+//! A state that cannot be read leaves the last one in force, and drift is repaired to that.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Daemon;
+use super::control::{Answer, Ask, Question};
+use super::journal::Cause;
+use crate::backend::{Kernel, links};
+use crate::config::name::{LayoutName, QuirksName};
+use crate::load;
+use crate::reconcile::compute::{self, Reading};
+
+/// What a pass came to.
+pub(super) struct Outcome {
+    /// Whether rules were written.
+    pub changed: bool,
+    pub answer: Answer,
+}
+
+impl<K: Kernel> Daemon<K> {
+    /// Looks at files and rules, unless neither can have changed.
+    pub(super) async fn poll(&mut self) {
+        let unmoved = self.verified.is_some() && self.reconciler.generation() == self.verified;
+        let loaded = tokio::task::block_in_place(|| load::load(&self.orders.state)).ok();
+        let same_links = links::links().await.unwrap_or_default() == self.links;
+        if unmoved && same_links && loaded == self.loaded && Instant::now() < self.look_by {
+            return;
+        }
+        self.pass(Cause::Poll).await;
+    }
+
+    /// Reads the state, brings the kernel to it and says what was done.
+    pub(super) async fn pass(&mut self, cause: Cause) -> Outcome {
+        // Whatever the cause, everything is repaired.
+        self.repair_due = None;
+        self.writers.clear();
+        let unreadable = self.read().await;
+        let outcome = self.reconciler.pass(&self.computed).await;
+        self.journal.pass(&cause, unreadable.as_deref(), &self.computed, &outcome);
+        let report = outcome.as_ref().ok();
+        self.look_again = report.is_some_and(|report| !report.parked.is_empty());
+        // What does not stay as written is tried again at the next poll.
+        self.verified = report.filter(|report| report.stuck.is_empty()).and_then(|report| report.generation);
+        self.look_by = Instant::now() + full_look();
+        let changed = report.is_some_and(|report| !report.edits.is_empty());
+        Outcome { changed, answer: Answer::new(unreadable, &self.computed, outcome) }
+    }
+
+    /// Reads the state; where that fails, the last one stays and the reason is returned.
+    async fn read(&mut self) -> Option<String> {
+        self.links = links::links().await.unwrap_or_default();
+        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict, layout: self.orders.layout };
+        let loaded = match tokio::task::block_in_place(|| load::load(&self.orders.state)) {
+            Ok(loaded) => loaded,
+            Err(failure) => {
+                self.loaded = None;
+                return Some(failure.to_string());
+            }
+        };
+        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &self.links, reading));
+        self.loaded = Some(loaded);
+        None
+    }
+
+    /// Does what `apply` asks for, if it means this state, and tells it what came of it.
+    pub(super) async fn answer(&mut self, ask: Ask) {
+        let answer = match ask.question {
+            Question::Apply { ref state, quirks, layout, .. } if !self.same_state(state, quirks, layout) => Answer::refused(&format!(
+                "the running daemon reads {} with other settings; stop it, or apply what it reads",
+                self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+            )),
+            Question::Apply { .. } => self.pass(Cause::Asked).await.answer,
+        };
+        // Whoever asked may have gone away meanwhile; the pass is done all the same.
+        let _ = ask.reply.send(answer);
+    }
+
+    fn same_state(&self, state: &[PathBuf], quirks: QuirksName, layout: LayoutName) -> bool {
+        load::absolute(state) == load::absolute(&self.orders.state)
+            && quirks == self.orders.quirks.into()
+            && layout == self.orders.layout.into()
+    }
+}
+
+/// How long the rules are trusted without being read: a minute, give or take six seconds, so that many hosts do not look at once.
+fn full_look() -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    Duration::from_millis(54_000 + RandomState::new().hash_one(0) % 12_000)
+}
