@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["ruleset"],
     &["compile"],
     &["plan"],
-    &["load", "store", "backend", "config", "output"],
+    &["load", "store", "state_file", "backend", "config", "output"],
     &["reconcile"],
     &["watch", "monitor", "learn"],
     &["daemon"],

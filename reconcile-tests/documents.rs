@@ -20,13 +20,14 @@ fn json_has_exactly_the_documented_keys() {
     world.write("vnet1.xml", &guest(1, "missing"));
     // A foreign rule that cannot be parsed is a remark.
     world.sh("iptables -N LIBVIRT_INP; iptables -A LIBVIRT_INP -m recent --set --name x -j ACCEPT");
-    for command in ["check", "render", "diff"] {
-        let answer = world.bridgeward(&[command, "--format", "json"]);
+    let commands = ["check", "render", "diff", "filter list", "network list", "interface list", "interface show vnet0"];
+    for command in commands {
+        let answer = world.bridgeward(&[&command.split(' ').collect::<Vec<_>>()[..], &["--format", "json"]].concat());
         let document: Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer}"));
         assert_eq!(document["v"], 1, "{answer}");
         let mut keys = BTreeSet::new();
         collect_keys(&document, "", &mut keys);
-        assert_eq!(keys, documented_keys(command), "left: `{command}`, right: docs/json.md\n{answer}");
+        assert_eq!(keys, documented_keys(command.trim_end_matches(" vnet0")), "left: `{command}`, right: docs/json.md\n{answer}");
     }
 }
 

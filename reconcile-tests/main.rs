@@ -30,4 +30,5 @@ mod run_daemon;
 mod schemas;
 mod strategy;
 mod system_tools;
+mod verbs;
 mod world;

@@ -1,8 +1,10 @@
 //! The kernel as bridgeward sees it: observe the rules, commit a restore, nothing else.
 //!
 //! [`system`] runs the installed tools, [`probe`] finds out which and of what kind they are; [`namespace`] tells which network
-//! namespace and which boot their rules belong to, [`links`] which devices exist in it. [`fake`] is a kernel in memory, for tests.
+//! namespace and which boot their rules belong to, [`links`] which devices exist in it,
+//! [`counters`] what its rules have seen. [`fake`] is a kernel in memory, for tests.
 
+pub mod counters;
 #[doc(hidden)]
 pub mod fake;
 pub mod generation;

@@ -4,14 +4,22 @@
 
 mod apply;
 mod check;
+mod define;
+mod definition;
 mod diff;
+mod edit;
 mod filter;
+mod interface;
 mod man;
+mod network;
 mod options;
+mod proposal;
 mod purge;
 mod render;
 mod run;
 mod settings;
+mod table;
+mod undefine;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,7 +29,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::output::Output;
-use options::{Command, FilterVerb, Options};
+use definition::Kind;
+use options::{Command, FilterVerb, InterfaceVerb, NetworkVerb, Options};
 use settings::Settings;
 
 /// How a command ended.
@@ -89,9 +98,37 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?, diff),
         Command::Apply(apply) => apply::apply(&Settings::of(&options.global, output)?, apply),
         Command::Purge(purge) => purge::purge(&Settings::of(&options.global, output)?, purge),
-        Command::Filter { verb: FilterVerb::List(list) } => filter::list(&Settings::of(&options.global, output)?, list),
-        Command::Filter { verb: FilterVerb::Show(show) } => filter::show(&Settings::of(&options.global, output)?, show),
+        Command::Filter { verb } => filter_verb(&Settings::of(&options.global, output)?, verb),
+        Command::Network { verb } => network_verb(&Settings::of(&options.global, output)?, verb),
+        Command::Interface { verb } => interface_verb(&Settings::of(&options.global, output)?, verb),
         Command::Run(run) => run::run(&options.global, output, run),
+    }
+}
+
+fn filter_verb(settings: &Settings, verb: &FilterVerb) -> anyhow::Result<Exit> {
+    match verb {
+        FilterVerb::List(list) => filter::list(settings, list),
+        FilterVerb::Show(show) => filter::show(settings, show),
+        FilterVerb::Define(options) => define::define(settings, Kind::Filter, options),
+        FilterVerb::Undefine(options) => undefine::undefine(settings, Kind::Filter, options),
+        FilterVerb::Edit(options) => edit::edit(settings, Kind::Filter, options),
+    }
+}
+
+fn network_verb(settings: &Settings, verb: &NetworkVerb) -> anyhow::Result<Exit> {
+    match verb {
+        NetworkVerb::List(list) => network::list(settings, list),
+        NetworkVerb::Show(show) => network::show(settings, show),
+        NetworkVerb::Define(options) => define::define(settings, Kind::Network, options),
+        NetworkVerb::Undefine(options) => undefine::undefine(settings, Kind::Network, options),
+        NetworkVerb::Edit(options) => edit::edit(settings, Kind::Network, options),
+    }
+}
+
+fn interface_verb(settings: &Settings, verb: &InterfaceVerb) -> anyhow::Result<Exit> {
+    match verb {
+        InterfaceVerb::List(list) => interface::list(settings, list),
+        InterfaceVerb::Show(show) => interface::show(settings, show),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod backend;
 pub mod config;
 pub mod load;
 pub mod output;
+pub mod state_file;
 pub mod store;
 
 pub mod reconcile;

@@ -21,7 +21,10 @@ pub fn man(program: &Command) -> io::Result<Vec<u8>> {
     page.render_synopsis_section(&mut out)?;
     heading("COMMANDS", &mut out)?;
     for command in program.get_subcommands() {
-        self::command(command, &mut out)?;
+        self::command(command, command.get_name(), &mut out)?;
+        for verb in command.get_subcommands() {
+            self::command(verb, &format!("{} {}", command.get_name(), verb.get_name()), &mut out)?;
+        }
     }
     page.render_options_section(&mut out)?;
     heading("NOTES", &mut out)?;
@@ -34,9 +37,9 @@ fn heading(text: &str, out: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// What one command does, its own options, and its examples.
-fn command(command: &Command, out: &mut Vec<u8>) -> io::Result<()> {
+fn command(command: &Command, name: &str, out: &mut Vec<u8>) -> io::Result<()> {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    Roff::new().control("SS", [command.get_name()]).text([roman(format!("{about}."))]).to_writer(out)?;
+    Roff::new().control("SS", [name]).text([roman(format!("{about}."))]).to_writer(out)?;
     let mut options = Vec::new();
     Man::new(command.clone().disable_help_flag(true)).render_options_section(&mut options)?;
     // The section's own heading would end that of the command.
@@ -67,8 +70,12 @@ mod tests {
     fn the_page_explains_every_command_and_every_option_once() {
         let program = Options::command();
         let page = String::from_utf8(man(&program).expect("writing to memory")).expect("roff is text");
-        for command in program.get_subcommands() {
-            assert_eq!(page.matches(&format!(".SS {}\n", command.get_name())).count(), 1, "{page}");
+        let verbs = program.get_subcommands().flat_map(|command| {
+            command.get_subcommands().map(move |verb| (format!("\"{} {}\"", command.get_name(), verb.get_name()), verb))
+        });
+        let commands = program.get_subcommands().map(|command| (command.get_name().to_owned(), command));
+        for (name, command) in commands.chain(verbs) {
+            assert_eq!(page.matches(&format!(".SS {name}\n")).count(), 1, "{page}");
             let options = command.get_arguments().chain(program.get_arguments()).filter_map(clap::Arg::get_long);
             for option in options.filter(|option| !["help", "version"].contains(option)) {
                 let spelled = format!("\\-\\-{}", option.replace('-', "\\-"));

@@ -1,5 +1,7 @@
 //! The command line: what can be said, and the help for it. `--help`, the man page and the completions come from here.
 
+mod verb;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config;
 use crate::config::name::{HooksName, LayoutName, QuirksName, ScopeName};
 use crate::output::Color;
+
+pub use verb::{Define, Edit, FilterShow, FilterVerb, GraphOption, InterfaceShow, InterfaceVerb, List, NetworkShow, NetworkVerb, Undefine};
 
 /// Keeps the firewall rules of virtual networks and guests exactly as libvirt-style XML in a directory says.
 #[derive(Debug, Parser)]
@@ -143,18 +147,44 @@ Refused while `bridgeward run` lives, unless --stop is given.
 Exit status: 0 done, 1 something had to stay, 2 trouble.")]
     Purge(Purge),
 
-    /// List and show filters, the stock filters among them
+    /// List, show, define, undefine and edit filters; the stock filters are among them
     #[command(after_help = "\
 Examples:
   bridgeward filter list                                  every filter, where it is written and who uses it
   bridgeward filter show clean-traffic                    its XML
-  bridgeward filter show clean-traffic --graph dot | dot -Tsvg > clean-traffic.svg
+  bridgeward filter define --dry-run web.xml              which rules would change?
+  bridgeward filter edit web                              in $EDITOR, checked before it is written
 
-Reads the state only: needs no root and touches nothing.")]
+They read and write the state only, never the kernel: `apply`, or the daemon, does the rest.")]
     Filter {
         /// What to do with filters
         #[command(subcommand)]
         verb: FilterVerb,
+    },
+
+    /// List, show, define, undefine and edit networks
+    #[command(after_help = "\
+Examples:
+  bridgeward network list
+  bridgeward network define lab.xml
+  bridgeward network undefine lab                         refused while an interface is plugged into it
+
+They read and write the state only, never the kernel: `apply`, or the daemon, does the rest.")]
+    Network {
+        /// What to do with networks
+        #[command(subcommand)]
+        verb: NetworkVerb,
+    },
+
+    /// List guest interfaces, and show what guards one and what its rules have seen
+    #[command(after_help = "\
+Examples:
+  bridgeward interface list
+  sudo bridgeward interface show vnet0")]
+    Interface {
+        /// What to do with interfaces
+        #[command(subcommand)]
+        verb: InterfaceVerb,
     },
 
     /// Print the completion script for a shell
@@ -167,56 +197,6 @@ Reads the state only: needs no root and touches nothing.")]
     /// Print the man page
     #[command(after_help = "Examples:\n  bridgeward man | man -l -")]
     Man,
-}
-
-/// What can be done with filters.
-#[derive(Debug, Subcommand)]
-pub enum FilterVerb {
-    /// List every filter with its UUID, its place and what uses it
-    #[command(after_help = "\
-Examples:
-  bridgeward filter list
-  bridgeward filter list --format json | jq -r '.filters[] | select(.used_by.interfaces == []) | .name'
-
-Exit status: 0 done, 1 some filter is broken, 2 trouble.")]
-    List(FilterList),
-
-    /// Print the XML of a filter, or a picture of what it includes and in which order its rules are looked at
-    #[command(after_help = "\
-Examples:
-  bridgeward filter show clean-traffic
-  bridgeward filter show clean-traffic --graph dot | dot -Tsvg > clean-traffic.svg
-  bridgeward filter show web --graph mermaid          for Markdown pages
-  bridgeward filter show clean-traffic > state/clean-traffic.xml      a copy to change; it replaces the stock filter
-
-Exit status: 0 done, 1 there is no such filter or it is broken, 2 trouble.")]
-    Show(FilterShow),
-}
-
-#[derive(Debug, Args)]
-pub struct FilterList {
-    /// Human text, or one JSON document
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-}
-
-#[derive(Debug, Args)]
-pub struct FilterShow {
-    /// The filter's name
-    #[arg(value_name = "NAME")]
-    pub name: String,
-    /// Print a picture in place of the XML
-    #[arg(long, value_name = "NOTATION", value_enum)]
-    pub graph: Option<GraphOption>,
-}
-
-/// See [`crate::graph::Notation`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GraphOption {
-    /// For Graphviz
-    Dot,
-    /// For Mermaid
-    Mermaid,
 }
 
 #[derive(Debug, Args)]

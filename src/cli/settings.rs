@@ -81,6 +81,14 @@ impl Settings {
         Ok(compute::read(&load(&self.config.state)?, self.reading()))
     }
 
+    /// The files of the configured state.
+    ///
+    /// # Errors
+    /// As [`Settings::compute`].
+    pub fn load(&self) -> anyhow::Result<Loaded> {
+        load(&self.config.state)
+    }
+
     /// The devices of this network namespace.
     pub async fn links(&self) -> Vec<Link> {
         links::links().await.unwrap_or_else(|error| {

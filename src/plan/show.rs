@@ -51,8 +51,31 @@ type Pictures = BTreeMap<(Family, Table, ChainName), Picture>;
 
 /// The change as a unified diff, one file per chain.
 pub fn diff(plan: &Plan, observed: &Observed, sources: &Sources, style: Style) -> String {
+    paint(pictures(plan, observed), ["observed", "desired"], sources, style)
+}
+
+/// What changes from one desired rule set to another as a unified diff, on a host that holds nothing else.
+pub fn change(before: &Desired, after: &Desired, sources: &Sources, style: Style) -> String {
+    let [before, after] = [before, after].map(|desired| {
+        let (plan, nothing) = from_nothing(desired);
+        pictures(&plan, &nothing)
+    });
+    let mut pictures = after;
+    for picture in pictures.values_mut() {
+        (picture.before, picture.existed) = (Vec::new(), false);
+    }
+    for (chain, old) in before {
+        let picture = pictures.entry(chain).or_default();
+        // The old rules' places are in files that may have changed.
+        picture.before = old.after.into_iter().map(|line| Line { place: None, ..line }).collect();
+        picture.existed = old.exists;
+    }
+    paint(pictures, ["before", "after"], sources, style)
+}
+
+fn paint(pictures: Pictures, sides: [&str; 2], sources: &Sources, style: Style) -> String {
     let mut out = Painter { style, text: String::new() };
-    for ((family, table, chain), picture) in pictures(plan, observed) {
+    for ((family, table, chain), picture) in pictures {
         let before = picture.lines(family, table, &chain, Moment::Before, sources);
         let after = picture.lines(family, table, &chain, Moment::After, sources);
         let spelled = |lines: &[(String, String)]| lines.iter().map(|(line, _)| line.clone()).collect::<Vec<_>>();
@@ -63,13 +86,21 @@ pub fn diff(plan: &Plan, observed: &Observed, sources: &Sources, style: Style) -
         let built_in = chain_name::is_builtin(family, table, chain.as_str());
         let name =
             |side: &str, exists: bool| if exists || built_in { format!("{side}/{family}/{table}/{chain}") } else { "/dev/null".to_owned() };
-        out.line(Paint::Bold, &format!("--- {}", name("observed", picture.existed)));
-        out.line(Paint::Bold, &format!("+++ {}", name("desired", picture.exists)));
+        out.line(Paint::Bold, &format!("--- {}", name(sides[0], picture.existed)));
+        out.line(Paint::Bold, &format!("+++ {}", name(sides[1], picture.exists)));
         for hunk in group_diff_ops(ops, CONTEXT) {
             out.hunk(&hunk, &before, &after);
         }
     }
     out.text
+}
+
+/// The plan that makes everything on a host that has none of it.
+fn from_nothing(desired: &Desired) -> (Plan, Observed) {
+    let nothing = Family::ALL.map(|family| (family, Observation::Read(BTreeMap::new())));
+    let nothing = Observed { families: nothing.into_iter().collect() };
+    let plan = plan(desired, &nothing).expect("three families that can be read are all that a plan can ask for");
+    (plan, nothing)
 }
 
 /// The number of edits of every chain, and in all.
@@ -99,9 +130,7 @@ pub fn stat(plan: &Plan) -> String {
 /// The complete desired rule set of one family as input of `*-restore --noflush` for a host that has none of it; with
 /// `sources`, each rule after a comment with its XML place.
 pub fn render(desired: &Desired, family: Family, sources: Option<&Sources>) -> String {
-    let nothing = Family::ALL.map(|family| (family, Observation::Read(BTreeMap::new())));
-    let nothing = Observed { families: nothing.into_iter().collect() };
-    let plan = plan(desired, &nothing).expect("three families that can be read are all that a plan can ask for");
+    let (plan, nothing) = from_nothing(desired);
     let mut text = String::new();
     let mut open = None;
     let pictures = pictures(&plan, &nothing);
