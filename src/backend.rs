@@ -62,3 +62,22 @@ pub enum RefusalKind {
     /// No privilege, no tool, no kernel support, a timeout: the input is not to blame.
     Environment,
 }
+
+impl Refusal {
+    /// The tool that refused, without its arguments and where it lies.
+    pub fn tool(&self) -> &str {
+        let program = self.command.split(' ').next().unwrap_or_default();
+        program.rsplit('/').next().unwrap_or(program)
+    }
+}
+
+impl RefusalKind {
+    /// In one word, for counts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Input(_) => "refused",
+            Self::Busy => "busy",
+            Self::Environment => "host",
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod diff;
 mod edit;
 mod filter;
 mod interface;
+mod log;
 mod man;
 mod network;
 mod options;

@@ -70,6 +70,17 @@ pub enum Layout {
     ClassicDocument,
 }
 
+impl Compiled {
+    /// How many rules of objects each family is asked for.
+    pub fn count(&self) -> BTreeMap<Family, usize> {
+        let mut count: BTreeMap<Family, usize> = Family::ALL.into_iter().map(|family| (family, 0)).collect();
+        for (chain, rules) in self.objects.values().flat_map(ObjectRules::blocks) {
+            *count.entry(chain.family).or_default() += rules.len();
+        }
+        count
+    }
+}
+
 impl ObjectRules {
     /// The families that it has chains or rules in; one may come several times.
     pub fn families(&self) -> impl Iterator<Item = Family> {

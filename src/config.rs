@@ -5,7 +5,8 @@
 
 pub mod name;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::plan::{HookPlacement, Scope};
 use crate::source::{FileId, Sources, Span};
-use name::{HooksName, LayoutName, QuirksName, ScopeName, named};
+use name::{HooksName, LayoutName, LogName, QuirksName, ScopeName, named};
 
 /// Where the configuration is looked for unless `--config` or `BRIDGEWARD_CONFIG` says otherwise; it need not exist there.
 pub const DEFAULT_PATH: &str = "/etc/bridgeward/bridgeward.toml";
@@ -45,6 +46,10 @@ pub struct Config {
     pub strict: bool,
     /// Where the record lives.
     pub run_dir: PathBuf,
+    /// The group that may ask a running daemon for its status; root only without one.
+    pub socket_group: Option<String>,
+    /// How the daemon's log is written.
+    pub log: LogName,
     /// How often `run` looks at the kernel although nothing said that it changed; see [`poll`].
     #[serde(deserialize_with = "duration")]
     pub poll: Duration,
@@ -53,6 +58,18 @@ pub struct Config {
     pub settle: Duration,
     /// The commands to run.
     pub tools: Tools,
+    /// Where metrics go.
+    pub metrics: Metrics,
+}
+
+/// Where metrics go; nowhere unless something is named.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// The address to hand them out at, such as `127.0.0.1:9876`.
+    pub listen: Option<SocketAddr>,
+    /// The file to keep for `node_exporter`'s textfile collector; its name ends in `.prom`.
+    pub textfile: Option<PathBuf>,
 }
 
 /// Names or paths of the tools; each is used with `-save` and `-restore` appended.
@@ -77,9 +94,12 @@ impl Default for Config {
             layout: Layout::default(),
             strict: false,
             run_dir: PathBuf::from("/run/bridgeward"),
+            socket_group: None,
+            log: LogName::default(),
             poll: Duration::from_secs(10),
             settle: Duration::from_millis(75),
             tools: Tools::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -103,6 +123,10 @@ pub fn parse(sources: &Sources, file: FileId) -> Result<Config, Box<Diagnostic>>
     if config.settle > Duration::from_secs(10) {
         return Err(wrong("settle", "`settle` is above 10 s".to_owned(), "expected at most \"10s\""));
     }
+    if config.metrics.textfile.as_deref().is_some_and(|path| !is_textfile(path)) {
+        let fault = "`textfile` is no file that node_exporter reads".to_owned();
+        return Err(wrong("textfile", fault, "expected an absolute path that ends in \".prom\""));
+    }
     Ok(config)
 }
 
@@ -118,6 +142,11 @@ pub fn poll(every: Duration) -> Result<Duration, &'static str> {
     }
 }
 
+/// The collector reads what ends in `.prom` in its directory; a relative path would depend on where the daemon was started.
+fn is_textfile(path: &Path) -> bool {
+    path.is_absolute() && path.extension().is_some_and(|extension| extension == "prom")
+}
+
 fn fault(file: FileId, text: &str, error: &toml::de::Error) -> Diagnostic {
     let range = error.span().unwrap_or(0..text.len());
     let position = |at: usize| u32::try_from(at.min(text.len())).unwrap_or(u32::MAX);
@@ -126,7 +155,7 @@ fn fault(file: FileId, text: &str, error: &toml::de::Error) -> Diagnostic {
         .help("the comments of the shipped bridgeward.toml explain every key")
 }
 
-/// The line that sets a key at the top level, or `otherwise`.
+/// The line that sets a key, or `otherwise`; no key has the same name in two tables.
 fn key(text: &str, name: &str, otherwise: Span) -> Span {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
@@ -176,8 +205,13 @@ mod tests {
             run_dir = "/tmp/r"
             poll = "2s"
             settle = "200ms"
+            socket_group = "adm"
+            log = "json"
             [tools]
             iptables = "iptables-legacy"
+            [metrics]
+            listen = "[::1]:9876"
+            textfile = "/srv/bridgeward.prom"
         "#;
         let config = read(text).unwrap();
         assert_eq!(config.quirks, Quirks::Libvirt);
@@ -187,6 +221,9 @@ mod tests {
         assert_eq!(config.poll, Duration::from_secs(2));
         assert_eq!(config.tools.iptables, "iptables-legacy");
         assert_eq!(config.tools.ebtables, "ebtables");
+        assert_eq!((config.socket_group.as_deref(), config.log), (Some("adm"), LogName::Json));
+        assert_eq!(config.metrics.listen.map(|address| address.port()), Some(9876));
+        assert_eq!(config.metrics.textfile.as_deref(), Some(Path::new("/srv/bridgeward.prom")));
     }
 
     #[test]
@@ -194,6 +231,12 @@ mod tests {
         let (message, place) = read("strict = true\nqirks = \"fixed\"\n").unwrap_err();
         assert!(message.contains("unknown field `qirks`"), "{message}");
         assert_eq!(place, "bridgeward.toml:2:1");
+    }
+
+    #[test]
+    fn a_textfile_that_no_collector_would_read_is_refused() {
+        let (message, place) = read("[metrics]\ntextfile = \"metrics.txt\"\n").unwrap_err();
+        assert_eq!((message.as_str(), place.as_str()), ("`textfile` is no file that node_exporter reads", "bridgeward.toml:2:1"));
     }
 
     #[test]

@@ -3,12 +3,19 @@
 //! Everything that may call for a pass becomes one [`Event`]; the loop in [`Daemon::run`] takes them one after another, so nothing
 //! in this process ever writes rules beside it. What a pass is for the daemon is in [`pass`], how it hears of drift in [`drift`].
 
+pub mod ask;
 pub mod control;
 pub mod damper;
 mod drift;
+pub mod exporter;
+pub mod history;
 pub mod journal;
+pub mod metrics;
 mod pace;
 mod pass;
+pub mod publish;
+pub mod status;
+mod systemd;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,6 +30,8 @@ use tokio::time::Instant;
 use crate::backend::Kernel;
 use crate::backend::generation::Writer;
 use crate::compile::Layout;
+use crate::config;
+use crate::config::name::LogName;
 use crate::load::Loaded;
 use crate::model::Quirks;
 use crate::monitor::Monitor;
@@ -32,10 +41,12 @@ use crate::reconcile::compute::Computed;
 use crate::reconcile::park::LOOK_AGAIN;
 use crate::resolve::Link;
 use crate::watch::Watch;
-use control::Ask;
+use control::{Ask, Desk, Sockets};
 use damper::Damper;
-use journal::{Cause, Journal};
+use journal::Cause;
 use pace::{reach, settle, ticks};
+use publish::Publisher;
+use systemd::Systemd;
 
 /// How often the watched directories are compared with those that are there; a few `stat` calls.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -59,6 +70,23 @@ pub struct Orders {
     pub poll: Duration,
     /// Quiet time after a file change.
     pub settle: Duration,
+    /// The group that may ask for the status.
+    pub socket_group: Option<String>,
+    /// Where metrics go.
+    pub metrics: config::Metrics,
+    /// What only a restart changes.
+    pub fixed: Fixed,
+}
+
+/// Settings that a daemon keeps for its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed {
+    /// Where the record lies.
+    pub run_dir: PathBuf,
+    /// The tools, which were looked at when it started.
+    pub tools: config::Tools,
+    /// How its log is written.
+    pub log: LogName,
 }
 
 /// Everything that can wake the daemon.
@@ -88,13 +116,18 @@ pub struct Daemon<K> {
     watch: Watch,
     bell: Arc<Notify>,
     computed: Computed,
-    journal: Journal,
+    /// Tells of everything.
+    publisher: Publisher,
+    systemd: Systemd,
+    /// What the state said at the last pass.
+    objects: Option<u64>,
     /// Rings when somebody writes rules; `None` where the kernel cannot tell.
     monitor: Option<Monitor>,
     rules: Arc<Notify>,
     damper: Damper,
     /// Who changed rules since the last pass, and when that is to be repaired.
     writers: BTreeSet<Writer>,
+    heard: Option<Instant>,
     repair_due: Option<Instant>,
     /// The files of the last pass.
     loaded: Option<Loaded>,
@@ -118,17 +151,21 @@ impl<K: Kernel> Daemon<K> {
         let watch = listen(&orders, &bell)?;
         // Until the state has been read, nothing may be taken for absent.
         let computed = Computed { resolved: crate::resolve::Resolved { incomplete: true, ..Default::default() }, ..Computed::default() };
+        let publisher = Publisher::new(reconciler.store().namespace().to_string(), &orders);
         Ok(Self {
             reconciler,
             orders,
             watch,
             bell,
             computed,
-            journal: Journal::default(),
+            publisher,
+            systemd: Systemd::default(),
+            objects: None,
             monitor: None,
             rules: Arc::new(Notify::new()),
             damper: Damper::default(),
             writers: BTreeSet::new(),
+            heard: None,
             repair_due: None,
             loaded: None,
             links: Vec::new(),
@@ -147,15 +184,18 @@ impl<K: Kernel> Daemon<K> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
         let (asks, mut asked) = mpsc::channel(8);
-        let mut socket = Some(control::listen(self.reconciler.store().path(), asks.clone())?);
+        let desk = Desk { asks, status: self.publisher.subscribe() };
+        self.publisher.obey(&self.orders);
+        self.reconciler.beat_with(systemd::beat);
+        let mut sockets = Some(self.sockets(&desk)?);
         let mut _lock = None;
         let mut poll = ticks(self.orders.poll);
         let mut refresh = ticks(REFRESH);
         self.monitor = self.listen_to_rules();
 
         self.pass(Cause::Start).await;
-        tell_systemd(&[sd_notify::NotifyState::Ready]);
         loop {
+            systemd::beat();
             let event = tokio::select! {
                 () = self.bell.notified() => Event::Files,
                 () = self.rules.notified() => Event::Rules,
@@ -172,8 +212,8 @@ impl<K: Kernel> Daemon<K> {
                     tracing::warn!("the directory of the record was removed; what the state names is adopted, the rest left alone");
                     // The lock went with the directory. Whoever took the new one meanwhile is the daemon now.
                     _lock = Some(self.reconciler.store().lock_as_daemon()?);
-                    drop(socket.take());
-                    socket = Some(control::listen(self.reconciler.store().path(), asks.clone())?);
+                    drop(sockets.take());
+                    sockets = Some(self.sockets(&desk)?);
                 }
                 Ok(false) => {}
                 Err(failure) => tracing::error!("the removed directory of the record cannot be made again: {failure}"),
@@ -194,11 +234,13 @@ impl<K: Kernel> Daemon<K> {
                     }
                 }
                 Event::Hangup => {
-                    tell_systemd(&[sd_notify::NotifyState::Reloading]);
-                    self.obey(reread());
+                    self.systemd.reload();
+                    if self.obey(reread()) == Moved::Socket {
+                        drop(sockets.take());
+                        sockets = Some(self.sockets(&desk)?);
+                    }
                     poll = ticks(self.orders.poll);
                     self.pass(Cause::Hangup).await;
-                    tell_systemd(&[sd_notify::NotifyState::Ready]);
                 }
                 Event::Ask(ask) => self.answer(ask).await,
                 Event::Stop => break,
@@ -207,37 +249,56 @@ impl<K: Kernel> Daemon<K> {
                 poll.reset_after(LOOK_AGAIN);
             }
         }
-        tell_systemd(&[sd_notify::NotifyState::Stopping]);
+        self.systemd.stop();
         tracing::info!("stopped; the rules stay in force");
         Ok(())
     }
 
-    /// Takes new orders, or keeps the old ones when they cannot be read.
-    fn obey(&mut self, orders: anyhow::Result<Orders>) {
+    /// Takes new orders, or keeps the old ones when they cannot be read; says whether sockets have to be made anew.
+    fn obey(&mut self, orders: anyhow::Result<Orders>) -> Moved {
         let orders = match orders {
-            Ok(orders) if orders == self.orders => return,
+            Ok(orders) if orders == self.orders => return Moved::Nothing,
             Ok(orders) => orders,
             Err(error) => {
                 tracing::error!("the configuration stays as it was: {error:#}");
-                return;
+                return Moved::Nothing;
             }
         };
+        for key in orders.fixed.other_than(&self.orders.fixed) {
+            tracing::warn!("`{key}` has changed, which takes a restart: `systemctl restart bridgeward` (the rules stay meanwhile)");
+        }
         match listen(&orders, &self.bell) {
             Ok(watch) => self.watch = watch,
             Err(error) => tracing::error!("the new state directories are read only every {:?}: {error:#}", orders.poll),
         }
         self.reconciler.choose(orders.scope, orders.hooks);
+        let moved = if orders.socket_group == self.orders.socket_group { Moved::Nothing } else { Moved::Socket };
         self.orders = orders;
+        self.publisher.obey(&self.orders);
+        moved
+    }
+
+    fn sockets(&self, desk: &Desk) -> anyhow::Result<Sockets> {
+        Sockets::open(self.reconciler.store(), self.orders.socket_group.as_deref(), desk)
+    }
+}
+
+/// What new orders change of what the loop holds.
+#[derive(PartialEq)]
+enum Moved {
+    Nothing,
+    Socket,
+}
+
+impl Fixed {
+    /// The keys that say something else here than there.
+    fn other_than(&self, there: &Self) -> Vec<&'static str> {
+        let Self { run_dir, tools, log } = self;
+        let keys = [("run_dir", *run_dir != there.run_dir), ("tools", *tools != there.tools), ("log", *log != there.log)];
+        keys.into_iter().filter_map(|(key, moved)| moved.then_some(key)).collect()
     }
 }
 
 fn listen(orders: &Orders, bell: &Arc<Notify>) -> anyhow::Result<Watch> {
     Watch::new(&orders.state, Arc::clone(bell)).context("cannot watch files: raise fs.inotify.max_user_instances")
-}
-
-/// Without systemd there is nobody to tell.
-fn tell_systemd(states: &[sd_notify::NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }

@@ -59,6 +59,8 @@ pub struct Reconciler<K> {
     stuck: BTreeMap<Object, Setback>,
     /// Guests that a libvirtd is writing.
     parking: Parking,
+    /// Called after every step that can take long, for a watchdog.
+    beat: fn(),
 }
 
 /// What is known about an object that a tool would not take.
@@ -130,13 +132,18 @@ struct Pass<'a> {
 impl<K: Kernel> Reconciler<K> {
     /// A reconciler with no memory of refusals.
     pub fn new(kernel: K, store: Store, scope: Scope, hooks: HookPlacement) -> Self {
-        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new(), parking: Parking::default() }
+        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new(), parking: Parking::default(), beat: || () }
     }
 
     /// Changes what is ours and where hooks stand, from the next pass on.
     pub fn choose(&mut self, scope: Scope, hooks: HookPlacement) {
         self.scope = scope;
         self.hooks = hooks;
+    }
+
+    /// Has `beat` called after every step of a pass that can take long: it goes on, however long it is.
+    pub fn beat_with(&mut self, beat: fn()) {
+        self.beat = beat;
     }
 
     /// The generation of the kernel's rules now, where the kernel has one; see [`Kernel::generation`].
@@ -173,9 +180,13 @@ impl<K: Kernel> Reconciler<K> {
     /// # Errors
     /// When the host, and no object of the state, is at fault.
     pub async fn pass(&mut self, computed: &Computed) -> Result<Report, Failure> {
+        let asked = Instant::now();
         let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
+        let lock_wait = asked.elapsed();
+        (self.beat)();
         self.forgive(computed);
         let mut pass = self.begin(computed)?;
+        pass.report.lock_wait = lock_wait;
         self.finish(&mut pass).await?;
         Ok(pass.report)
     }
@@ -243,6 +254,7 @@ impl<K: Kernel> Reconciler<K> {
                 }
             }
         };
+        pass.report.verified = verified;
         if verified {
             self.remember(pass)?;
         } else {
@@ -288,6 +300,7 @@ impl<K: Kernel> Reconciler<K> {
         // Asked before looking: whoever writes in between moves it, and that is noticed.
         pass.report.generation = self.kernel.generation();
         pass.observed = self.kernel.observe(&Family::ALL).await;
+        (self.beat)();
         pass.report.parked = self.parking.look(&pass.observed, Instant::now());
         let plan = self.replan(pass, false)?;
         let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
@@ -345,7 +358,7 @@ impl<K: Kernel> Reconciler<K> {
         }
         self.intend(pass, &plan)?;
         for phase in &plan.phases {
-            match self.commit(phase).await? {
+            match self.commit(phase, &mut pass.report).await? {
                 Some(Round::Refused(suspects)) => {
                     pass.doubted = Some((suspects, std::mem::take(&mut pass.observed)));
                     return Ok(Round::Doubted);
@@ -361,13 +374,15 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     /// Commits the families of one phase at the same time; `None` when all went in.
-    async fn commit(&self, phase: &Phase) -> Result<Option<Round>, Failure> {
+    async fn commit(&self, phase: &Phase, report: &mut Report) -> Result<Option<Round>, Failure> {
         let scripts: Vec<(Family, Script)> =
             phase.families.iter().map(|(family, tables)| (*family, script::script(*family, tables))).collect();
         let outcomes = join_all(scripts.iter().map(|(family, script)| self.kernel.commit(*family, script))).await;
+        (self.beat)();
         let mut found = None;
         for ((family, script), outcome) in scripts.iter().zip(outcomes) {
             let Err(refusal) = outcome else { continue };
+            *report.tool_errors.entry((refusal.tool().to_owned(), refusal.kind.word())).or_default() += 1;
             match refusal.kind {
                 RefusalKind::Busy => found = found.or(Some(Round::Busy(refusal))),
                 RefusalKind::Environment => return Err(Failure::Tool { refusal, detail: String::new() }),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use lock::{RunLock, WriteLock};
 
-use crate::backend::namespace::Identity;
+use crate::backend::namespace::{Identity, NamespaceId};
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::direct::Possession;
@@ -152,9 +152,18 @@ impl Store {
         if rustix::fs::fstat(&self.directory).is_ok_and(|status| status.st_nlink > 0) {
             return Ok(false);
         }
-        let run_dir = self.path.parent().unwrap_or(Path::new("/"));
-        self.directory = directory::open(run_dir, self.identity.namespace.as_str())?;
+        self.directory = directory::open(self.run_dir(), self.identity.namespace.as_str())?;
         Ok(true)
+    }
+
+    /// The network namespace that is meant.
+    pub fn namespace(&self) -> &NamespaceId {
+        &self.identity.namespace
+    }
+
+    /// The directory of all namespaces.
+    pub fn run_dir(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
     }
 
     /// The directory, for the daemon's other files (its control socket).

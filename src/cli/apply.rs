@@ -3,7 +3,8 @@
 use super::Exit;
 use super::options::{Apply, Diff, Format};
 use super::settings::{Settings, block_on};
-use crate::daemon::control::{self, Question};
+use crate::daemon::ask;
+use crate::daemon::control::Question;
 use crate::reconcile::park::LOOK_AGAIN;
 
 pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
@@ -33,7 +34,7 @@ pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
 }
 
 fn ask(settings: &Settings, directory: &std::path::Path) -> anyhow::Result<Exit> {
-    let answer = control::ask(directory, &Question::apply(&settings.config.state, settings.config.quirks, settings.config.layout))?;
+    let answer = ask::apply(directory, &Question::apply(&settings.config.state, settings.config.quirks, settings.config.layout))?;
     if !answer.messages.is_empty() {
         settings.output.message(answer.messages.trim_end());
     }

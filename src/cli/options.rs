@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config;
-use crate::config::name::{HooksName, LayoutName, QuirksName, ScopeName};
+use crate::config::name::{HooksName, LayoutName, LogName, QuirksName, ScopeName};
 use crate::output::Color;
 
 pub use verb::{Define, Edit, FilterShow, FilterVerb, GraphOption, InterfaceShow, InterfaceVerb, List, NetworkShow, NetworkVerb, Undefine};
@@ -248,6 +248,9 @@ pub struct Run {
     /// How often to look at the kernel although nothing said that it changed, such as `10s` or `500ms` [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = poll)]
     pub poll: Option<Duration>,
+    /// How the log is written [default: `log` in the configuration, else auto]
+    #[arg(long, value_name = "FORM", value_enum)]
+    pub log_format: Option<LogName>,
 }
 
 #[derive(Debug, Args)]

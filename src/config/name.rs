@@ -86,6 +86,21 @@ names! {
     }
 }
 
+/// How the daemon's log is written. The core has no such choice, so there is no twin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogName {
+    /// To journald with fields where stderr is the journal, else text
+    #[default]
+    Auto,
+    /// Lines for people, on stderr
+    Text,
+    /// One JSON object a line, on stderr
+    Json,
+    /// To journald with fields
+    Journald,
+}
+
 /// Reads a choice by its name: `#[serde(deserialize_with = "named::<QuirksName, _, _>")]`.
 pub(super) fn named<'de, Name, Choice, D>(deserializer: D) -> Result<Choice, D::Error>
 where

@@ -30,6 +30,7 @@ impl<K: Kernel> Daemon<K> {
 
     /// Somebody wrote rules: lets a burst settle, and has what it changed repaired, at once or, in a fight, after a pause.
     pub(super) async fn hear(&mut self) {
+        let heard = Instant::now();
         settle(&self.rules, RULES_QUIET).await;
         let Some(monitor) = &self.monitor else { return };
         let News { generations, overflow } = monitor.take();
@@ -37,8 +38,12 @@ impl<K: Kernel> Daemon<K> {
         if news.is_empty() && !overflow {
             return;
         }
+        self.heard.get_or_insert(heard);
         self.writers.extend(news.into_iter().filter_map(|generation| generation.writer));
         let pause = self.damper.pause(std::time::Instant::now());
+        if !pause.is_zero() && self.repair_due.is_none() {
+            self.publisher.back_off();
+        }
         self.repair_due.get_or_insert(Instant::now() + pause);
     }
 

@@ -1,15 +1,15 @@
 //! What the daemon says: one line per change or repair, a few more for its details, and nothing at all while nothing happens.
 //!
-//! A fault is told when it appears and when it goes, not at every pass.
+//! A fault is told when it appears and when it goes, not at every pass. Whatever reads the log by machine finds what a line is about in its fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::history::Ended;
 use crate::backend::generation::Writer;
 use crate::diagnostic::{self, Severity, Style};
 use crate::model::Object;
-use crate::reconcile::Failure;
-use crate::reconcile::compute::Computed;
-use crate::reconcile::report::{Changed, Count, Report};
+use crate::reconcile::report::{Changed, Count, Held, Report, Stuck};
+use crate::ruleset::{ChainId, Family, Table};
 
 /// Rules named one by one per pass, and objects when there are more rules; a flush of thousands is summed up.
 const MOST_LINES: usize = 40;
@@ -34,66 +34,120 @@ pub enum Cause {
 /// What was said last, so that it is not said again.
 #[derive(Debug, Default)]
 pub struct Journal {
-    told: BTreeSet<String>,
-    objects: Option<u64>,
+    told: BTreeSet<News>,
+}
+
+/// Something that is not as it should be: its words, and what they are about.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct News {
+    words: String,
+    object: Option<String>,
+    chain: Option<(Family, Table, String)>,
+    place: Option<String>,
 }
 
 impl Journal {
     /// Tells of one pass.
-    pub fn pass(&mut self, cause: &Cause, unreadable: Option<&str>, computed: &Computed, outcome: &Result<Report, Failure>) {
+    pub fn pass(&mut self, ended: &Ended<'_>) {
+        let computed = ended.computed;
         let mut now = BTreeSet::new();
-        if let Some(reason) = unreadable {
-            now.insert(format!("{reason}; the last state that could be read stays in force"));
+        if let Some(reason) = ended.unreadable {
+            now.insert(News::of(format!("{reason}; the last state that could be read stays in force")));
         }
         for fault in computed.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error) {
-            now.insert(diagnostic::render(fault, &computed.sources, Style::Plain));
+            let place = Some(computed.sources.position(fault.span()).to_string());
+            now.insert(News { place, ..News::of(diagnostic::render(fault, &computed.sources, Style::Plain)) });
         }
-        match outcome {
+        match ended.outcome {
             Ok(report) => {
-                self.changes(cause, computed, report);
-                now.extend(report.warnings.iter().cloned());
-                now.extend(report.remarks.iter().map(|remark| format!("{}: {}", remark.code, remark.message)));
-                now.extend(report.held.iter().map(|held| {
-                    let place = held.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
-                    format!("{} is held: {}{place}; {}", held.object, held.message, held.keeping)
-                }));
-                now.extend(report.stuck.iter().map(|stuck| {
-                    format!(
-                        "{} {} {}: `{}` does not stay as written and is left alone for a while",
-                        stuck.family, stuck.table, stuck.chain, stuck.rule
-                    )
-                }));
+                tell_changes(ended, report);
+                now.extend(report.warnings.iter().cloned().map(News::of));
+                now.extend(report.remarks.iter().map(|remark| News::of(format!("{}: {}", remark.code, remark.message))));
+                now.extend(report.held.iter().map(News::held));
+                now.extend(report.stuck.iter().map(News::stuck));
             }
             Err(failure) => {
-                now.insert(failure.to_string());
+                now.insert(News::of(failure.to_string()));
             }
         }
-        for news in now.difference(&self.told) {
-            tracing::warn!("{news}");
+        for News { words, object, chain, place } in now.difference(&self.told) {
+            let (family, table, chain) = spread(chain.as_ref());
+            let (object, place) = (object.as_deref(), place.as_deref());
+            tracing::warn!(object, family, table, chain, place, "{words}");
         }
-        for gone in self.told.difference(&now) {
-            tracing::info!("no longer: {}", head(gone));
+        for News { words, object, chain, place } in self.told.difference(&now) {
+            let (family, table, chain) = spread(chain.as_ref());
+            let (object, place) = (object.as_deref(), place.as_deref());
+            tracing::info!(object, family, table, chain, place, "no longer: {}", head(words));
         }
         self.told = now;
     }
+}
 
-    fn changes(&mut self, cause: &Cause, computed: &Computed, report: &Report) {
-        let objects = fingerprint(computed);
-        let same_state = self.objects.replace(objects) == Some(objects);
-        let total = report.total();
-        if report.edits.is_empty() {
-            if !matches!(cause, Cause::Poll | Cause::Rules(_)) {
-                tracing::info!(%cause, objects = report.objects, took = ?report.took, "in sync");
-            }
-            return;
+impl News {
+    fn of(words: String) -> Self {
+        Self { words, ..Self::default() }
+    }
+
+    fn held(held: &Held) -> Self {
+        let place = held.place.as_ref().map(ToString::to_string);
+        let shown = place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+        let words = format!("{} is held: {}{shown}; {}", held.object, held.message, held.keeping);
+        Self { object: Some(held.object.to_string()), place, ..Self::of(words) }
+    }
+
+    fn stuck(stuck: &Stuck) -> Self {
+        let Stuck { object, family, table, chain, rule } = stuck;
+        let words = format!("{family} {table} {chain}: `{rule}` does not stay as written and is left alone for a while");
+        Self { object: object.as_ref().map(ToString::to_string), chain: Some((*family, *table, chain.clone())), ..Self::of(words) }
+    }
+}
+
+/// What was written, and why.
+fn tell_changes(ended: &Ended<'_>, report: &Report) {
+    let Ended { cause, .. } = ended;
+    let list = |names: Vec<String>| (!names.is_empty()).then(|| names.join(","));
+    let writer = list(ended.writers().map(|writer| writer.command.clone()).collect());
+    let pid = list(ended.writers().map(|writer| writer.pid.to_string()).collect());
+    let (writer, pid) = (writer.as_deref(), pid.as_deref());
+    let total = report.total();
+    if report.edits.is_empty() {
+        if !matches!(cause, Cause::Poll | Cause::Rules(_)) {
+            tracing::info!(%cause, objects = report.objects, took = ?report.took, "in sync");
         }
-        let what = if same_state { "drift repaired" } else { "state applied" };
-        tracing::info!(%cause, inserted = total.inserted, deleted = total.deleted, held = report.held.len(), took = ?report.took, "{what}");
-        for line in details(report) {
-            tracing::info!("  {line}");
+        return;
+    }
+    let what = if ended.same_state { "drift repaired" } else { "state applied" };
+    let held = report.held.len();
+    tracing::info!(%cause, inserted = total.inserted, deleted = total.deleted, held, took = ?report.took, writer, pid, "{what}");
+    if report.changed.len() <= MOST_LINES {
+        for Changed { object, chain: ChainId { family, table, chain }, line, .. } in &report.changed {
+            let object = object.as_ref().map(ToString::to_string);
+            let whose = object.as_ref().map_or_else(String::new, |object| format!("  # {object}"));
+            tracing::info!(object, family = %family, table = %table, chain = %chain, "  {line}{whose}");
         }
-        if report.changed.len() > MOST_LINES {
-            report.changed.iter().for_each(|changed| tracing::debug!("  {}", changed.line));
+        return;
+    }
+    for line in summary(report) {
+        tracing::info!("  {line}");
+    }
+    report.changed.iter().for_each(|changed| tracing::debug!("  {}", changed.line));
+}
+
+fn spread(chain: Option<&(Family, Table, String)>) -> (Option<&str>, Option<&str>, Option<&str>) {
+    chain.map_or((None, None, None), |(family, table, chain)| (Some(family.tool()), Some(table.as_str()), Some(chain)))
+}
+
+impl Cause {
+    /// In one word, for counts: who wrote is left out.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Files => "files",
+            Self::Rules(_) => "rules",
+            Self::Poll => "poll",
+            Self::Hangup => "hangup",
+            Self::Asked => "apply",
         }
     }
 }
@@ -118,12 +172,8 @@ impl std::fmt::Display for Cause {
     }
 }
 
-/// A few rules one by one with whose they are; many as counts, per table and per object.
-fn details(report: &Report) -> Vec<String> {
-    if report.changed.len() <= MOST_LINES {
-        let whose = |changed: &Changed| changed.object.as_ref().map_or_else(String::new, |object| format!("  # {object}"));
-        return report.changed.iter().map(|changed| format!("{}{}", changed.line, whose(changed))).collect();
-    }
+/// Many rules as counts, per table and per object.
+fn summary(report: &Report) -> Vec<String> {
     let mut lines: Vec<String> = report.edits.iter().map(|((family, table), count)| format!("{family} {table}: {count}")).collect();
     let mut objects: BTreeMap<&Object, Count> = BTreeMap::new();
     for changed in &report.changed {
@@ -143,34 +193,16 @@ fn head(news: &str) -> String {
     news.lines().take_while(|line| !line.trim_start().starts_with('|')).map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// Tells one desired rule set from another; places do not count.
-fn fingerprint(computed: &Computed) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    for (object, rules) in &computed.compiled.objects {
-        object.hash(&mut hasher);
-        for (chain, placed) in rules.blocks() {
-            chain.hash(&mut hasher);
-            for rule in placed {
-                rule.rule.hash(&mut hasher);
-            }
-        }
-    }
-    for held in computed.resolved.held.iter().chain(&computed.compiled.held) {
-        held.object.hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ruleset::{Family, Table};
+    use crate::ruleset::ChainName;
 
     fn report(rules: usize, guests: usize) -> Report {
         let count = Count { inserted: 1, deleted: 0 };
         let changed = (0..rules).map(|number| Changed {
             object: Some(Object::Network(format!("lab{}", number % guests))),
+            chain: ChainId { family: Family::Ipv4, table: Table::Nat, chain: ChainName::new("C") },
             line: format!("+ iptables nat -A C {number}"),
             count,
         });
@@ -179,9 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn a_few_rules_are_named_and_many_are_counted_by_whose_they_are() {
-        assert_eq!(details(&report(2, 1))[1], "+ iptables nat -A C 1  # network `lab0`");
-        let many = details(&report(80, 2));
+    fn many_rules_are_counted_by_whose_they_are() {
+        let many = summary(&report(80, 2));
         assert_eq!(
             many,
             [
@@ -190,7 +221,7 @@ mod tests {
                 "network `lab1`: 40 rules added, 0 removed"
             ]
         );
-        assert_eq!(details(&report(80, 42)).last().map(String::as_str), Some("and 2 more networks and interfaces; -v lists every rule"));
+        assert_eq!(summary(&report(80, 42)).last().map(String::as_str), Some("and 2 more networks and interfaces; -v lists every rule"));
     }
 
     #[test]

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use super::control::{Answer, Ask, Question};
+use super::history::Ended;
 use super::journal::Cause;
+use super::status::Moment;
 use crate::backend::{Kernel, links};
 use crate::config::name::{LayoutName, QuirksName};
 use crate::load;
@@ -39,9 +41,23 @@ impl<K: Kernel> Daemon<K> {
         // Whatever the cause, everything is repaired.
         self.repair_due = None;
         self.writers.clear();
+        let heard = self.heard.take();
+        let (begun, started) = (Moment::now(), Instant::now());
         let unreadable = self.read().await;
         let outcome = self.reconciler.pass(&self.computed).await;
-        self.journal.pass(&cause, unreadable.as_deref(), &self.computed, &outcome);
+        let objects = self.computed.fingerprint();
+        let ended = Ended {
+            cause: &cause,
+            begun,
+            took: started.elapsed(),
+            heard: heard.map(|heard| heard.elapsed()),
+            unreadable: unreadable.as_deref(),
+            computed: &self.computed,
+            same_state: self.objects.replace(objects) == Some(objects),
+            outcome: &outcome,
+        };
+        self.publisher.pass(&ended, &self.orders);
+        self.systemd.pass(&ended);
         let report = outcome.as_ref().ok();
         self.look_again = report.is_some_and(|report| !report.parked.is_empty());
         // What does not stay as written is tried again at the next poll.
@@ -74,6 +90,7 @@ impl<K: Kernel> Daemon<K> {
                 "the running daemon reads {} with other settings; stop it, or apply what it reads",
                 self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             )),
+            Question::Status { .. } | Question::Watch { .. } => unreachable!("the sockets answer this from what is published"),
             Question::Apply { .. } => self.pass(Cause::Asked).await.answer,
         };
         // Whoever asked may have gone away meanwhile; the pass is done all the same.

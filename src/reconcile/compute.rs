@@ -8,7 +8,7 @@ use crate::load::Loaded;
 use crate::model::filter::Filter;
 use crate::model::{Object, Quirks};
 use crate::parse::{self, Broken, BrokenKind, Parsed};
-use crate::resolve::{self, Link, Resolved, lint};
+use crate::resolve::{self, GuestPolicy, Link, Resolved, lint};
 use crate::source::{FileId, Sources, Span};
 use crate::stock;
 
@@ -185,6 +185,45 @@ impl Computed {
     /// True when something is refused.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// The element that defines an object, where it is sound.
+    pub fn definition(&self, object: &Object) -> Option<Span> {
+        match object {
+            // Networks and guests are sorted.
+            Object::Network(name) => {
+                let networks = &self.resolved.networks;
+                let at = networks.binary_search_by(|network| (*network.name).cmp(name)).ok()?;
+                Some(networks[at].place)
+            }
+            Object::Interface(_) => self.guest(object).map(|guest| guest.place),
+        }
+    }
+
+    /// The policy of a guest interface that is sound.
+    pub fn guest(&self, object: &Object) -> Option<&GuestPolicy> {
+        let Object::Interface(device) = object else { return None };
+        let guests = &self.resolved.guests;
+        guests.binary_search_by(|guest| guest.device.cmp(device)).ok().map(|at| &guests[at])
+    }
+
+    /// Tells one desired rule set from another; places do not count.
+    pub fn fingerprint(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        for (object, rules) in &self.compiled.objects {
+            object.hash(&mut hasher);
+            for (chain, placed) in rules.blocks() {
+                chain.hash(&mut hasher);
+                for rule in placed {
+                    rule.rule.hash(&mut hasher);
+                }
+            }
+        }
+        for held in self.resolved.held.iter().chain(&self.compiled.held) {
+            held.object.hash(&mut hasher);
+        }
+        hasher.finish()
     }
 }
 

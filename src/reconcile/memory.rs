@@ -9,9 +9,7 @@ use crate::model::Object;
 use crate::plan::desire::Installed;
 use crate::plan::direct::Possession;
 use crate::plan::{Change, Desired, Plan, ownership};
-use crate::resolve::Resolved;
 use crate::ruleset::{ChainId, Observation, Observed};
-use crate::source::Span;
 use crate::store::{Intent, Record, RecordedObject};
 
 /// Everything that the record claims, as a value.
@@ -87,25 +85,10 @@ fn unseen(record: &Record, observed: &Observed) -> Vec<(Object, RecordedObject)>
     known.filter(|(known, _)| known.rules.families().any(unreadable)).map(|(known, object)| (object, known)).collect()
 }
 
-/// The element that defines an object. Both lists are sorted.
-fn definition(object: &Object, computed: &Computed) -> Option<Span> {
-    let Resolved { networks, guests, .. } = &computed.resolved;
-    match object {
-        Object::Network(name) => {
-            let at = networks.binary_search_by(|network| (*network.name).cmp(name)).ok()?;
-            Some(networks[at].place)
-        }
-        Object::Interface(device) => {
-            let at = guests.binary_search_by(|guest| guest.device.cmp(device)).ok()?;
-            Some(guests[at].place)
-        }
-    }
-}
-
 fn recorded(object: &Object, rules: &ObjectRules, computed: &Computed, record: &Record) -> RecordedObject {
     let fresh = computed.compiled.objects.get(object) == Some(rules);
     let source = if fresh {
-        definition(object, computed).map(|span| computed.sources.position(span).to_string())
+        computed.definition(object).map(|span| computed.sources.position(span).to_string())
     } else {
         record.last_good(object).and_then(|known| known.source.clone())
     };

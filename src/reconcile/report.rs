@@ -11,7 +11,7 @@ use crate::plan::desire::Keeping;
 use crate::plan::show::rule_words;
 use crate::plan::{Change, Edit, Phase, Remark};
 use crate::reconcile::compute::Computed;
-use crate::ruleset::{Family, LiveRule, Table};
+use crate::ruleset::{ChainId, Family, LiveRule, Table};
 use crate::source::Position;
 
 /// The outcome of a pass that came to its end.
@@ -33,6 +33,12 @@ pub struct Report {
     pub remarks: BTreeSet<Remark>,
     /// What went wrong on the way without stopping the pass.
     pub warnings: Vec<String>,
+    /// Whether the last look showed what is desired, as far as it is not left alone.
+    pub verified: bool,
+    /// Restores that failed, by the tool's name and what kind of failure it was.
+    pub tool_errors: BTreeMap<(String, &'static str), u64>,
+    /// How long another bridgeward kept the write lock.
+    pub lock_wait: Duration,
     /// The generation of the rules that were verified; `None` where the kernel has no such number, or nothing was verified.
     pub generation: Option<u32>,
     /// From the lock to the verified end.
@@ -53,6 +59,8 @@ pub struct Count {
 pub struct Changed {
     /// Whose rule it is; `None` for what all share.
     pub object: Option<Object>,
+    /// The chain that it stands or stood in.
+    pub chain: ChainId,
     /// `+ iptables filter -A CHAIN RULE`, or the same with `-`.
     pub line: String,
     /// What it adds to a count.
@@ -77,6 +85,8 @@ pub struct Held {
 /// A rule that was written and is not there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stuck {
+    /// Whose it is; `None` for what all share.
+    pub object: Option<Object>,
     /// The tool.
     pub family: Family,
     /// The table.
@@ -110,6 +120,11 @@ impl Report {
         self.held.is_empty() && self.stuck.is_empty()
     }
 
+    /// Whether a libvirtd is writing this object.
+    pub fn is_parked(&self, object: &Object) -> bool {
+        if let Object::Interface(device) = object { self.parked.contains(&Key::Guest(device.clone())) } else { false }
+    }
+
     /// Rules inserted and deleted in all tables.
     pub fn total(&self) -> Count {
         let mut total = Count::default();
@@ -125,6 +140,10 @@ impl Report {
         }
         next.changed.splice(0..0, self.changed);
         next.warnings.splice(0..0, self.warnings);
+        for (failure, count) in self.tool_errors {
+            *next.tool_errors.entry(failure).or_default() += count;
+        }
+        next.lock_wait += self.lock_wait;
         next.took += self.took;
         next
     }
@@ -143,7 +162,8 @@ impl Report {
                     };
                     sum.add(count);
                     let line = format!("{sign} {family} {} -A {chain} {rule}", table.table);
-                    self.changed.push(Changed { object: edit.object.clone(), line, count });
+                    let chain = ChainId { family: *family, table: table.table, chain: chain.clone() };
+                    self.changed.push(Changed { object: edit.object.clone(), chain, line, count });
                 }
             }
         }
@@ -200,7 +220,7 @@ pub(super) fn stuck(family: Family, table: Table, edit: &Edit) -> Stuck {
         Change::Insert { rule, .. } => rule_words(family, rule),
         _ => String::new(),
     };
-    Stuck { family, table, chain: edit.change.chain().to_string(), rule }
+    Stuck { object: edit.object.clone(), family, table, chain: edit.change.chain().to_string(), rule }
 }
 
 fn live_words(family: Family, rule: &LiveRule) -> String {
