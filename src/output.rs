@@ -26,6 +26,8 @@ pub struct Output {
     pub data: Style,
     /// For messages on stderr.
     pub messages: Style,
+    /// Whether stdout is a terminal.
+    pub is_terminal: bool,
 }
 
 impl Output {
@@ -36,7 +38,8 @@ impl Output {
             Color::Auto if terminal && !no_color => Style::Colored,
             Color::Auto | Color::Never => Style::Plain,
         };
-        Self { data: style(io::stdout().is_terminal()), messages: style(io::stderr().is_terminal()) }
+        let is_terminal = io::stdout().is_terminal();
+        Self { data: style(is_terminal), messages: style(io::stderr().is_terminal()), is_terminal }
     }
 
     /// Writes data; a reader that has gone away is success.
@@ -44,10 +47,18 @@ impl Output {
     /// # Errors
     /// Any other failure to write, such as a full disk.
     pub fn data(self, text: &str) -> io::Result<()> {
+        self.data_wanted(text).map(drop)
+    }
+
+    /// Writes data; false when the reader has gone away and wants no more.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub fn data_wanted(self, text: &str) -> io::Result<bool> {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            outcome => outcome,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            outcome => outcome.map(|()| true),
         }
     }
 

@@ -134,7 +134,7 @@ pub enum StoreFailure {
 }
 
 impl Store {
-    /// Opens the directory of this namespace below `run_dir`; makes both where they are missing, mode 0700. What lies above `run_dir` must exist.
+    /// Opens the directory of this namespace below `run_dir`; makes both where they are missing, modes 0711 and 0700. What lies above `run_dir` must exist.
     ///
     /// # Errors
     /// When they cannot be made, or could be written by somebody else.

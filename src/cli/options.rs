@@ -137,6 +137,17 @@ Examples:
 SIGHUP: read the configuration and do a full pass now. SIGTERM: stop; the rules stay.")]
     Run(Run),
 
+    /// Show what the running daemon knows: what is wrong, objects, drift and who made it, learned addresses
+    #[command(after_help = "\
+Examples:
+  sudo bridgeward status
+  sudo bridgeward status --watch                 again whenever something changes; ctrl-c ends it
+  bridgeward status --format json | jq -r '.objects[] | select(.state != \"in-force\") | .name'
+
+Asked at /run/bridgeward/bridgeward.sock by the group that `socket_group` in the configuration names, else by root only.
+Exit status: 0 all is well, 1 something needs a person, 2 no daemon runs in this network namespace.")]
+    Status(Status),
+
     /// Remove everything that bridgeward owns from the kernel, and only that
     #[command(after_help = "\
 Examples:
@@ -251,6 +262,16 @@ pub struct Run {
     /// How the log is written [default: `log` in the configuration, else auto]
     #[arg(long, value_name = "FORM", value_enum)]
     pub log_format: Option<LogName>,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Human text, or one JSON document
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Show it again whenever it changes
+    #[arg(long)]
+    pub watch: bool,
 }
 
 #[derive(Debug, Args)]

@@ -255,9 +255,43 @@ fn gauge(count: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
 
     use super::*;
+    use crate::daemon::journal::Cause;
+    use crate::daemon::status::Prerequisite;
+    use crate::reconcile::compute::Computed;
+    use crate::reconcile::report::{Count, Report};
+    use crate::ruleset::{Family, Table};
+
+    /// Metrics with something in every one: those without a value are not told.
+    fn busy() -> Metrics {
+        let metrics = Metrics::new(Moment::now());
+        let report = Report {
+            edits: BTreeMap::from([((Family::Ipv4, Table::Nat), Count { inserted: 2, deleted: 1 })]),
+            tool_errors: BTreeMap::from([(("iptables-restore".to_owned(), "busy"), 1)]),
+            verified: true,
+            ..Report::default()
+        };
+        let ended = Ended {
+            cause: &Cause::Poll,
+            begun: Moment::now(),
+            took: Duration::from_millis(20),
+            heard: Some(Duration::from_millis(60)),
+            unreadable: None,
+            computed: &Computed::default(),
+            same_state: true,
+            outcome: &Ok(report),
+        };
+        metrics.pass(&ended);
+        metrics.rules([("iptables", 7)].into_iter());
+        let mut status: Status = serde_json::from_str(include_str!("status/example.json")).expect("a status");
+        let unmet = Prerequisite { code: "x".into(), severity: Weight::Note, message: String::new(), concerns: Vec::new(), mended: false };
+        status.prerequisites.push(unmet);
+        metrics.status(&status);
+        metrics
+    }
 
     /// The name of everything that a text in Prometheus' format describes.
     fn names(text: &str) -> BTreeSet<(String, String)> {
@@ -267,10 +301,11 @@ mod tests {
 
     #[test]
     fn the_textfile_names_counters_as_their_samples_are_named() {
-        let metrics = Metrics::new(Moment::now());
+        let metrics = busy();
         metrics.back_off();
         let text = metrics.textfile();
         assert!(text.contains("# TYPE bridgeward_back_offs_total counter\nbridgeward_back_offs_total 1\n"), "{text}");
+        assert!(text.contains("bridgeward_repaired_rules_total{family=\"iptables\",table=\"nat\",cause=\"poll\"} 3\n"), "{text}");
         assert!(!text.contains("# EOF"), "{text}");
         assert!(metrics.openmetrics().ends_with("# EOF\n"));
         assert_eq!(names(&text).len(), names(&metrics.openmetrics()).len());
@@ -293,7 +328,7 @@ mod tests {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
         let used: BTreeSet<&str> =
             shipped.iter().flat_map(|text| text.split(word)).filter(|word| word.starts_with("bridgeward_")).collect();
-        let described = names(&Metrics::new(Moment::now()).textfile());
+        let described = names(&busy().textfile());
         let known: BTreeSet<String> = described.iter().flat_map(|(name, kind)| samples(name, kind)).collect();
         let unknown: Vec<_> = used.iter().filter(|name| !known.contains(**name)).collect();
         assert!(unknown.is_empty(), "contrib/ asks for what the daemon does not tell: {unknown:?}");

@@ -12,12 +12,15 @@ use rustix::io::Errno;
 
 use super::StoreFailure;
 
+/// The directory of a namespace: nobody else so much as looks into it.
 const PRIVATE: Mode = Mode::RWXU;
+/// The directory of all namespaces: others get through to the socket in it that is made for them, and cannot list it.
+const PASSABLE: Mode = Mode::RWXU.union(Mode::XGRP).union(Mode::XOTH);
 
 /// Opens `run_dir/name`, making what is missing of the two, after checking both.
 pub(super) fn open(run_dir: &Path, name: &str) -> Result<OwnedFd, StoreFailure> {
-    let outer = enter(fs::CWD, run_dir, run_dir)?;
-    enter(&outer, Path::new(name), &run_dir.join(name))
+    let outer = enter(fs::CWD, run_dir, run_dir, PASSABLE)?;
+    enter(&outer, Path::new(name), &run_dir.join(name), PRIVATE)
 }
 
 /// All bytes of a file; `None` if there is none.
@@ -63,9 +66,9 @@ fn write(directory: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn enter(parent: impl std::os::fd::AsFd, name: &Path, shown: &Path) -> Result<OwnedFd, StoreFailure> {
+fn enter(parent: impl std::os::fd::AsFd, name: &Path, shown: &Path, mode: Mode) -> Result<OwnedFd, StoreFailure> {
     let failure = |verb: &'static str, errno: Errno| StoreFailure::Io { verb, path: shown.to_owned(), source: errno.into() };
-    match fs::mkdirat(&parent, name, PRIVATE) {
+    match fs::mkdirat(&parent, name, mode) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(failure("create", errno)),
     }
@@ -80,9 +83,9 @@ fn enter(parent: impl std::os::fd::AsFd, name: &Path, shown: &Path) -> Result<Ow
     if status.st_uid != own && status.st_uid != 0 {
         return Err(not_safe(shown, format!("it belongs to user {}", status.st_uid)));
     }
-    let mode = Mode::from_raw_mode(status.st_mode);
-    if mode.intersects(Mode::WGRP | Mode::WOTH) {
-        return Err(not_safe(shown, format!("others can write to it (mode {:03o})", mode.as_raw_mode() & 0o777)));
+    let found = Mode::from_raw_mode(status.st_mode);
+    if found.intersects(Mode::WGRP | Mode::WOTH) {
+        return Err(not_safe(shown, format!("others can write to it (mode {:03o})", found.as_raw_mode() & 0o777)));
     }
     Ok(directory)
 }
