@@ -103,8 +103,6 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Filter { verb } => filter_verb(&Settings::of(&options.global, output)?, verb),
         Command::Network { verb } => network_verb(&Settings::of(&options.global, output)?, verb),
         Command::Interface { verb } => interface_verb(&Settings::of(&options.global, output)?, verb),
-        Command::Filter { verb: FilterVerb::List(list) } => filter::list(&Settings::of(&options.global, output)?, list),
-        Command::Filter { verb: FilterVerb::Show(show) } => filter::show(&Settings::of(&options.global, output)?, show),
         Command::Status(status) => status::status(&Settings::of(&options.global, output)?, status),
         Command::Run(run) => run::run(&options.global, output, run),
     }

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +115,13 @@ fn respond(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Byte
 pub fn write_textfile(path: &Path, metrics: &Metrics) -> anyhow::Result<()> {
     // The collector reads names that end in `.prom`; this one does not.
     let temporary = PathBuf::from(format!("{}.new", path.display()));
-    let written = std::fs::write(&temporary, metrics.textfile()).and_then(|()| std::fs::rename(&temporary, path));
+    let write = || {
+        std::fs::write(&temporary, metrics.textfile())?;
+        // The collector is another user, whatever our umask.
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o644))?;
+        std::fs::rename(&temporary, path)
+    };
+    let written = write();
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
