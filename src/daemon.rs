@@ -249,7 +249,7 @@ impl<K: Kernel> Daemon<K> {
                 poll.reset_after(LOOK_AGAIN);
             }
         }
-        self.systemd.stop();
+        systemd::stop();
         tracing::info!("stopped; the rules stay in force");
         Ok(())
     }

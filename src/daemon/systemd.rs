@@ -41,11 +41,11 @@ impl Systemd {
             tell(&[NotifyState::Ready]);
         }
     }
+}
 
-    /// Tells that we stop.
-    pub fn stop(&self) {
-        tell(&[NotifyState::Stopping]);
-    }
+/// Tells that we stop.
+pub fn stop() {
+    tell(&[NotifyState::Stopping]);
 }
 
 /// Tells that the loop goes on.
