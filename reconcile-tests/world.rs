@@ -158,7 +158,7 @@ impl World {
 
     /// Runs a shell script in this world and returns what it printed; the script has to succeed.
     pub fn sh(&self, script: &str) -> String {
-        let answer = self.answer(Command::new("bash").args(["-ec", script]));
+        let answer = self.run_to_end(Command::new("bash").args(["-ec", script]));
         assert_eq!(answer.code, Some(0), "{answer}");
         answer.stdout
     }
@@ -187,7 +187,7 @@ impl World {
     pub fn bridgeward_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Answer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridgeward"));
         command.args(arguments).env("BRIDGEWARD_STATE", self.state()).envs(environment.iter().copied());
-        self.answer(&mut command)
+        self.run_to_end(&command)
     }
 
     /// One `apply` that has to succeed.
@@ -213,14 +213,24 @@ impl World {
         self.run_with(&[("BRIDGEWARD_STATE", &state)], arguments)
     }
 
+    /// The root directory of this world, seen from outside.
+    pub fn root(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.anchor.id()))
+    }
+
     /// Starts `bridgeward run` with these environment variables alone.
     pub fn run_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Daemon {
-        let log = self.scratch("run.log");
-        let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("the scratch directory takes files");
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridgeward"));
         command.arg("run").args(arguments).envs(environment.iter().copied());
+        self.run_command(&command)
+    }
+
+    /// Starts a command that comes to a daemon.
+    pub fn run_command(&self, command: &Command) -> Daemon {
+        let log = self.scratch("run.log");
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("the scratch directory takes files");
         let child = self
-            .inside(&command)
+            .inside(command)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file handle can be cloned"))
             .stderr(file)
@@ -240,7 +250,8 @@ impl World {
         ["iptables", "ip6tables", "ebtables"].iter().fold(String::new(), |all, tool| all + &format!("# {tool}\n") + &self.save(tool))
     }
 
-    fn answer(&self, command: &mut Command) -> Answer {
+    /// Runs a command in this world to its end.
+    pub fn run_to_end(&self, command: &Command) -> Answer {
         let words = format!("{command:?}");
         let Output { status, stdout, stderr } =
             self.inside(command).stdin(Stdio::null()).output().expect("`nsenter` runs (Debian package util-linux)");

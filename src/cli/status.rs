@@ -272,6 +272,15 @@ mod tests {
             text(&status, now, Style::Plain),
             "something needs a person: bridgeward 0.1.0 (process 812), up 2h, keeps /etc/bridgeward/state
 
+trouble with the host
+  `ip6tables` is not installed: no such program in PATH
+
+somebody keeps undoing our rules: find out who and stop it, or leave those rules to it
+  iptables filter FO-vnet1: by puppet[99]; the next repair waits 1s 600ms
+
+rules that do not stay as written: they are left alone, all others are kept; please report them with the tool's version
+  interface `vnet1`: iptables filter FO-vnet1: `-p tcp -j ACCEPT`
+
 faults in the state files: `bridgeward check` shows them with the lines
   vnet0.xml:3:9: error[xml-syntax]: the file ends inside `<filterbinding>`
     help: close it
@@ -283,6 +292,9 @@ not as their files say
 the host
   error[bridge-nf-call-iptables]: bridged frames pass iptables by
     concerns interface `vnet0` and 1 more
+
+remarks
+  a rule in LIBVIRT_INP is not ours and cannot be read
 
 2 objects: 1 in force, 1 held
 last pass: 1s 500ms ago (poll): in sync, 15 ms
