@@ -233,13 +233,11 @@ fn allowed_calls() -> BTreeSet<String> {
 }
 
 fn expand(name: &str, groups: &BTreeMap<String, Vec<String>>) -> BTreeSet<String> {
-    match groups.get(name) {
-        Some(members) => members.iter().flat_map(|member| expand(member, groups)).collect(),
-        None => {
-            assert!(!name.starts_with('@'), "systemd knows no {name}");
-            BTreeSet::from([name.to_owned()])
-        }
+    if let Some(members) = groups.get(name) {
+        return members.iter().flat_map(|member| expand(member, groups)).collect();
     }
+    assert!(!name.starts_with('@'), "systemd knows no {name}");
+    BTreeSet::from([name.to_owned()])
 }
 
 /// `systemd-analyze syscall-filter`: a group's name at the head of a line, then its members, indented.
