@@ -258,3 +258,34 @@ fn interface_show_sums_what_the_live_rules_have_seen() {
     assert!(answer.code == Some(1) && answer.stdout.contains("held"), "{answer}");
     refused(&world.bridgeward(&["interface", "show", "vnet1"]), "did you mean `vnet0`?");
 }
+
+#[test]
+fn a_long_step_is_told_of_on_a_terminal_and_nowhere_else() {
+    let world = with_state();
+    world.apply();
+    world.sh(r#"printf '#!/bin/sh\nexec /usr/sbin/ebtables "$@"\n' >slow
+        printf '#!/bin/sh\nsleep 1; exec /usr/sbin/ebtables-save "$@"\n' >slow-save
+        cp slow-save slow-restore; chmod +x slow*
+        printf '[tools]\nebtables = "%s/slow"\n' "$PWD" >slow.toml"#);
+    let program = env!("CARGO_BIN_EXE_bridgeward");
+    let command = format!("{program} --config slow.toml --state state diff");
+    let shown = world.sh(&format!("script -qec '{command}' /dev/null"));
+    assert!(shown.contains("comparing with the kernel ... ") && shown.ends_with("\r\u{1b}[K"), "{shown:?}");
+    assert_eq!(world.sh(&format!("{command} 2>&1")), "");
+}
+
+#[test]
+fn a_host_is_drawn_in_every_notation() {
+    let world = with_state();
+    for (notation, head) in [("svg", "<svg "), ("dot", "digraph"), ("mermaid", "flowchart")] {
+        let answer = world.bridgeward(&["graph", "--format", notation]);
+        assert_eq!(answer.code, Some(0), "{answer}");
+        assert!(answer.stdout.starts_with(head), "{answer}");
+        for words in ["vnet0 (vm0)", "br-lab", "libvirt-I-vnet0", "no-mac-spoofing"] {
+            assert!(answer.stdout.contains(words), "`{words}` is missing: {answer}");
+        }
+    }
+    let answer = world.bridgeward(&["graph", "lab", "--format", "dot"]);
+    assert!(answer.stdout.contains("br-lab") && !answer.stdout.contains("vnet0"), "nothing is plugged into it: {answer}");
+    refused(&world.bridgeward(&["graph", "vnet1"]), "did you mean `vnet0`?");
+}

@@ -9,11 +9,13 @@ mod definition;
 mod diff;
 mod edit;
 mod filter;
+mod graph;
 mod interface;
 mod log;
 mod man;
 mod network;
 mod options;
+mod progress;
 mod proposal;
 mod purge;
 mod render;
@@ -104,6 +106,7 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Network { verb } => network_verb(&Settings::of(&options.global, output)?, verb),
         Command::Interface { verb } => interface_verb(&Settings::of(&options.global, output)?, verb),
         Command::Status(status) => status::status(&Settings::of(&options.global, output)?, status),
+        Command::Graph(graph) => graph::graph(&Settings::of(&options.global, output)?, graph),
         Command::Run(run) => run::run(&options.global, output, run),
     }
 }

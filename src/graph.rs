@@ -1,9 +1,11 @@
 //! Pictures as values, and their text in the notations that other programs draw.
 //!
-//! What goes in are boxes in groups and arrows between them; what comes out is DOT for Graphviz, or Mermaid for web pages. Whatever
-//! text users wrote ends up inside quotes, with nothing in it that could end them. [`filter`] makes the picture of a filter.
+//! What goes in are boxes in groups and arrows between them; what comes out is DOT for Graphviz, Mermaid for web pages, or SVG (`svg`). Whatever
+//! text users wrote ends up inside quotes, with nothing in it that could end them. [`filter`] makes the picture of a filter, [`host`] that of all that the state defines.
 
 pub mod filter;
+pub mod host;
+mod svg;
 
 use std::fmt::Write as _;
 
@@ -70,6 +72,8 @@ pub enum Notation {
     Dot,
     /// Mermaid's flow charts.
     Mermaid,
+    /// What browsers show.
+    Svg,
 }
 
 impl Graph {
@@ -107,6 +111,7 @@ impl Graph {
         let outcome = match notation {
             Notation::Dot => self.write_dot(&mut text),
             Notation::Mermaid => self.write_mermaid(&mut text),
+            Notation::Svg => return svg::write(self),
         };
         outcome.expect("a string takes everything");
         text

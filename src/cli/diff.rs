@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 
 use super::Exit;
 use super::options::{Diff, Format};
+use super::progress;
 use super::settings::{Settings, block_on};
 use crate::plan::desire::{self, Choices, Installed};
 use crate::plan::{self, Plan, json, show};
@@ -52,6 +53,7 @@ fn held(report: &Report) -> Vec<json::Held<'_>> {
 }
 
 fn live(settings: &Settings, computed: &Computed) -> anyhow::Result<(Plan, Observed, Report)> {
+    let _step = progress::step("comparing with the kernel");
     block_on(async { Ok(settings.reconciler().await?.preview(computed).await?) })
 }
 

@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::Exit;
 use super::definition::{self, Kind, Place, Standing, Users, place};
-use super::options::{FilterShow, Format, GraphOption, List};
+use super::graph;
+use super::options::{FilterShow, Format, List};
 use super::settings::Settings;
 use super::table::table;
-use crate::graph::{self, Notation};
+use crate::graph as picture;
 use crate::model::filter::Filter;
 use crate::reconcile::compute::Documents;
 
@@ -63,15 +64,14 @@ pub fn show(settings: &Settings, options: &FilterShow) -> anyhow::Result<Exit> {
     };
     let text = match options.graph {
         None => definition::xml(filter.span, &documents.sources),
-        Some(GraphOption::Dot) => graph::filter::draw(filter, &filters, &documents.sources).write(Notation::Dot),
-        Some(GraphOption::Mermaid) => graph::filter::draw(filter, &filters, &documents.sources).write(Notation::Mermaid),
+        Some(notation) => graph::text(&picture::filter::draw(filter, &filters, &documents.sources), notation),
     };
     settings.output.data(&text)?;
     Ok(Exit::Done)
 }
 
 /// Filters by name: those of files, the first by place where several claim a name, before stock filters.
-pub fn by_name(documents: &Documents) -> graph::filter::Filters<'_> {
+pub fn by_name(documents: &Documents) -> picture::filter::Filters<'_> {
     let mut filters = BTreeMap::new();
     for filter in own(documents).into_iter().chain(&documents.stock) {
         filters.entry(&*filter.name.value).or_insert(filter);

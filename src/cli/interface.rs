@@ -16,6 +16,7 @@ use crate::model::{Object, Quirks};
 use crate::reconcile::compute::{self, Computed, Documents};
 use crate::resolve::{Learning, Treatment};
 use crate::ruleset::ChainId;
+use crate::source::Span;
 
 /// Version 1 of `interface list --format json`.
 #[derive(Debug, Serialize)]
@@ -34,19 +35,26 @@ struct Detail<'a> {
 
 /// One interface: of several documents about it, the one that counts.
 #[derive(Debug, Serialize)]
-struct Row<'a> {
+pub struct Row<'a> {
     /// `null` for an interface that is on no device.
-    device: Option<String>,
-    guest: Option<&'a str>,
-    mac: Option<String>,
+    pub device: Option<String>,
+    /// Its name.
+    pub guest: Option<&'a str>,
+    /// As the guest has it.
+    pub mac: Option<String>,
     filter: Option<&'a str>,
     parameters: Vec<Parameter<'a>>,
-    addresses: Vec<String>,
-    network: Option<&'a str>,
+    /// Those that the file gives.
+    pub addresses: Vec<String>,
+    /// By name.
+    pub network: Option<&'a str>,
     state: State,
     /// Why it is held; else `null`.
     reason: Option<&'a str>,
     place: Place,
+    /// The element that counts.
+    #[serde(skip)]
+    pub span: Span,
 }
 
 /// One value of one variable; a name that repeats makes a list.
@@ -116,14 +124,19 @@ pub fn show(settings: &Settings, options: &InterfaceShow) -> anyhow::Result<Exit
     Ok(if row.state == State::Held { Exit::Attention } else { Exit::Done })
 }
 
-fn read(settings: &Settings) -> anyhow::Result<(Documents, Computed)> {
+/// The files as read and as compiled.
+///
+/// # Errors
+/// When the state cannot be read.
+pub fn read(settings: &Settings) -> anyhow::Result<(Documents, Computed)> {
     let loaded = settings.load()?;
     let links = block_on(async { Ok(settings.links().await) })?;
     // Both number the same files in the same order, so a span of one is a span of the other.
     Ok((compute::read(&loaded, settings.reading()), compute::compute(&loaded, &links, settings.reading())))
 }
 
-fn rows<'a>(documents: &'a Documents, computed: &'a Computed, quirks: Quirks) -> Vec<Row<'a>> {
+/// Every interface, by device.
+pub fn rows<'a>(documents: &'a Documents, computed: &'a Computed, quirks: Quirks) -> Vec<Row<'a>> {
     let interfaces: Vec<&Interface> = documents.parsed.iter().flat_map(|parsed| &parsed.interfaces).collect();
     let row = |interface: &'a Interface, device: Option<String>, state| row(interface, device, state, documents, quirks);
     let mut rows: Vec<Row> = Vec::new();
@@ -188,11 +201,12 @@ fn row<'a>(interface: &'a Interface, device: Option<String>, state: State, docum
         state,
         reason: None,
         place: place(interface.span, &documents.sources),
+        span: interface.span,
     }
 }
 
 /// An interface of whose document only the device could be read.
-fn unreadable<'a>(span: crate::source::Span, documents: &Documents) -> Row<'a> {
+fn unreadable<'a>(span: Span, documents: &Documents) -> Row<'a> {
     Row {
         device: None,
         guest: None,
@@ -204,6 +218,7 @@ fn unreadable<'a>(span: crate::source::Span, documents: &Documents) -> Row<'a> {
         state: State::Held,
         reason: None,
         place: place(span, &documents.sources),
+        span,
     }
 }
 

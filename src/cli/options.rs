@@ -11,7 +11,9 @@ use crate::config;
 use crate::config::name::{HooksName, LayoutName, LogName, QuirksName, ScopeName};
 use crate::output::Color;
 
-pub use verb::{Define, Edit, FilterShow, FilterVerb, GraphOption, InterfaceShow, InterfaceVerb, List, NetworkShow, NetworkVerb, Undefine};
+pub use verb::{
+    Define, Edit, FilterShow, FilterVerb, Graph, GraphOption, InterfaceShow, InterfaceVerb, List, NetworkShow, NetworkVerb, Undefine,
+};
 
 /// Keeps the firewall rules of virtual networks and guests exactly as libvirt-style XML in a directory says.
 #[derive(Debug, Parser)]
@@ -197,6 +199,17 @@ Examples:
         #[command(subcommand)]
         verb: InterfaceVerb,
     },
+
+    /// Draw networks, guest interfaces with their chains, filters, and what hangs on what
+    #[command(after_help = "\
+Examples:
+  bridgeward graph > host.svg                     everything, for a browser
+  bridgeward graph vnet-web                       one interface (or guest, network, filter) and what hangs together with it
+  bridgeward graph --format dot | dot -Tpdf > host.pdf
+  bridgeward graph --format mermaid               for Markdown pages
+
+Reads the state only. Exit status: 0 done, 1 faults in the state or an unknown name, 2 trouble.")]
+    Graph(Graph),
 
     /// Print the completion script for a shell
     #[command(after_help = "Examples:\n  bridgeward completions bash > /etc/bash_completion.d/bridgeward")]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 
 use super::options::Global;
+use super::progress;
 use crate::backend::probe::{self, Commands};
 use crate::backend::system::System;
 use crate::backend::{links, namespace};
@@ -18,6 +19,8 @@ use crate::reconcile::compute::{self, Computed, Documents, Reading};
 use crate::resolve::Link;
 use crate::source::Sources;
 use crate::store::Store;
+
+const RESOLVING: &str = "reading and resolving the state";
 
 /// What a command works with.
 #[derive(Debug, Clone)]
@@ -62,6 +65,7 @@ impl Settings {
     /// # Errors
     /// When a path is missing or unreadable: that is never taken for an empty state.
     pub async fn compute(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
+        let _step = progress::step(RESOLVING);
         Ok(compute::compute(&load(paths)?, &self.links().await, self.reading()))
     }
 
@@ -70,6 +74,7 @@ impl Settings {
     /// # Errors
     /// As [`Settings::compute`].
     pub async fn check(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
+        let _step = progress::step(RESOLVING);
         Ok(compute::check(&load(paths)?, &self.links().await, self.reading()))
     }
 

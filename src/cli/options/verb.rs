@@ -22,7 +22,7 @@ Exit status: 0 done, 1 some filter is broken, 2 trouble.")]
     #[command(after_help = "\
 Examples:
   bridgeward filter show clean-traffic
-  bridgeward filter show clean-traffic --graph dot | dot -Tsvg > clean-traffic.svg
+  bridgeward filter show clean-traffic --graph svg > clean-traffic.svg
   bridgeward filter show web --graph mermaid          for Markdown pages
 
 Exit status: 0 done, 1 there is no such filter or it is broken, 2 trouble.")]
@@ -192,9 +192,22 @@ pub struct Edit {
     pub dry_run: bool,
 }
 
-/// See [`crate::graph::Notation`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Args)]
+pub struct Graph {
+    /// Networks, guests, interfaces or filters to draw with what hangs together with them [default: everything]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// The language of the picture
+    #[arg(long, value_name = "NOTATION", value_enum, default_value_t)]
+    pub format: GraphOption,
+}
+
+/// A language for pictures; see [`crate::graph`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum GraphOption {
+    /// A picture that browsers show
+    #[default]
+    Svg,
     /// For Graphviz
     Dot,
     /// For Mermaid
