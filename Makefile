@@ -27,6 +27,9 @@ lint: ## Check formatting and lints; warnings are errors.
 install: build ## Install program, unit, man page, completions and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
 	install -D -m 0644 contrib/systemd/bridgeward.service $(DESTDIR)$(PREFIX)/lib/systemd/system/bridgeward.service
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward contrib/prometheus/bridgeward.rules.yml contrib/grafana/bridgeward.json contrib/networkd/50-bridgeward.conf
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/libvirt-hooks contrib/libvirt/hooks/network contrib/libvirt/hooks/qemu
+	install -D -m 0755 contrib/ifupdown/bridgeward $(DESTDIR)$(PREFIX)/share/doc/bridgeward/ifupdown/bridgeward
 	test -e $(DESTDIR)/etc/bridgeward/bridgeward.toml || install -D -m 0644 contrib/bridgeward.toml $(DESTDIR)/etc/bridgeward/bridgeward.toml
 	for file in networks filters guests; do \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/state/$$file state/$$file/*.xml || exit; \

@@ -38,8 +38,10 @@ for directory in lib log cache; do
 done
 virtlogd >libvirt.log 2>&1 &
 libvirtd >>libvirt.log 2>&1 &
-for _ in $(seq 240); do virsh -c qemu:///system nwfilter-list >/dev/null 2>&1 && break; sleep 0.25; done
-virsh -c qemu:///system nwfilter-list >/dev/null
+# Asked once too often it may fail: libvirtd looks its caller up in /proc, which here shows another process namespace.
+answers=
+for _ in $(seq 240); do virsh -c qemu:///system nwfilter-list >/dev/null 2>&1 && answers=yes && break; sleep 0.25; done
+[ -n \"$answers\" ]
 ";
 
 /// Says that everything is there, then lives as long as the test holds the other end of standard input.

@@ -119,7 +119,7 @@ pub struct Daemon<K> {
     /// Tells of everything.
     publisher: Publisher,
     systemd: Systemd,
-    /// What the state said at the last pass.
+    /// What the state said at the last pass that saw it in the kernel: what differs from that later is drift.
     objects: Option<u64>,
     /// Rings when somebody writes rules; `None` where the kernel cannot tell.
     monitor: Option<Monitor>,

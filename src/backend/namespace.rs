@@ -12,6 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// The namespace of the calling thread. `/proc/self` would be that of the process' first thread.
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
+/// The Unix sockets of the calling thread's namespace: a line each, its path at the end.
+const OWN_SOCKETS: &str = "/proc/thread-self/net/unix";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What a record of installed rules is valid for.
@@ -68,10 +70,23 @@ pub fn libvirt_daemon() -> Option<LibvirtDaemon> {
             (Some(own), Ok(theirs)) => *own == theirs,
             // Dead: it may still have a name, but no namespace.
             (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => false,
-            // Where privilege does not suffice to tell, it counts: its base chains then stay, which harms nobody.
-            _ => true,
+            // Without the privilege to look into the process, its sockets tell.
+            _ => listens(daemon.name, fs::read_to_string(OWN_SOCKETS).ok().as_deref()),
         }
     })
+}
+
+/// Whether a Unix socket of the calling thread's network namespace is the one that a daemon of libvirt listens on. `sockets` is the kernel's list of them; without
+/// it the daemon counts as ours: its base chains then stay, which harms nobody.
+///
+/// Such a socket belongs to the network namespace that it was made in, by the daemon or by systemd for it, and the list shows no others.
+fn listens(daemon: &str, sockets: Option<&str>) -> bool {
+    let Some(sockets) = sockets else { return true };
+    let name = match daemon {
+        "libvirtd" => "/libvirt-sock".to_owned(),
+        modular => format!("/{modular}-sock"),
+    };
+    sockets.lines().any(|line| line.ends_with(&name))
 }
 
 /// The daemons that make or use base chains; each makes them once in its life.
@@ -111,6 +126,17 @@ impl fmt::Display for NamespaceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_libvirtd_is_known_by_its_socket_where_its_process_may_not_be_looked_into() {
+        let line =
+            |path| format!("Num       RefCount Protocol Flags    Type St Inode Path\n0000: 00000002 00000000 00010000 0001 01 7 {path}\n");
+        assert!(listens("libvirtd", Some(&line("/run/libvirt/libvirt-sock"))));
+        assert!(listens("virtnetworkd", Some(&line("/run/libvirt/virtnetworkd-sock"))));
+        assert!(!listens("virtqemud", Some(&line("/run/libvirt/virtqemud-admin-sock"))));
+        assert!(!listens("libvirtd", Some(&line("/run/systemd/notify"))));
+        assert!(listens("libvirtd", None));
+    }
 
     #[test]
     fn the_identity_is_stable_and_names_a_directory() {

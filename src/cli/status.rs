@@ -34,7 +34,7 @@ pub fn status(settings: &Settings, options: &Options) -> anyhow::Result<Exit> {
         return watch(settings.output, options.format, || ask(Telling::Always));
     }
     let status = ask(Telling::Now)?.next().context("the daemon stopped before it answered")??;
-    settings.output.data(&shown(&status, options.format, settings.output.data)?)?;
+    settings.output.data(&shown(&status, options.format, Telling::Now, settings.output.data)?)?;
     Ok(if status.needs_person() { Exit::Attention } else { Exit::Done })
 }
 
@@ -44,7 +44,7 @@ fn watch(output: Output, format: Format, ask: impl Fn() -> anyhow::Result<Status
     let mut statuses = ask()?;
     loop {
         for status in statuses.by_ref() {
-            let text = shown(&status?, format, output.data)?;
+            let text = shown(&status?, format, Telling::Always, output.data)?;
             let text = if redraw { format!("{REDRAW}{text}") } else { text };
             if !output.data_wanted(&text)? {
                 return Ok(Exit::Done);
@@ -60,8 +60,10 @@ fn watch(output: Output, format: Format, ask: impl Fn() -> anyhow::Result<Status
     }
 }
 
-fn shown(status: &Status, format: Format, style: Style) -> anyhow::Result<String> {
+fn shown(status: &Status, format: Format, telling: Telling, style: Style) -> anyhow::Result<String> {
     Ok(match format {
+        // One after another, so that a reader can tell them apart by lines.
+        Format::Json if telling == Telling::Always => serde_json::to_string(status)? + "\n",
         Format::Json => serde_json::to_string_pretty(status)? + "\n",
         Format::Text => text(status, SystemTime::now(), style),
     })
@@ -73,7 +75,11 @@ fn text(status: &Status, now: SystemTime, style: Style) -> String {
     let mut out = String::new();
     let daemon = &status.daemon;
     let state: Vec<String> = daemon.state.iter().map(|path| path.display().to_string()).collect();
-    let well = if status.needs_person() { bold("something needs a person", "31", style) } else { bold("all is well", "32", style) };
+    let well = match () {
+        () if status.needs_person() => bold("something needs a person", "31", style),
+        () if status.passes.is_empty() => bold("the first pass has not ended yet", "33", style),
+        () => bold("all is well", "32", style),
+    };
     let _ = writeln!(
         out,
         "{well}: bridgeward {} (process {}), up {}, keeps {}",

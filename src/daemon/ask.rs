@@ -73,11 +73,8 @@ impl Statuses {
     }
 
     fn read(&self, line: &str) -> anyhow::Result<Status> {
-        let version = serde_json::from_str::<serde_json::Value>(line).ok().and_then(|document| document["v"].as_u64());
-        if version != Some(status::VERSION.into()) {
-            bail!("the running daemon is of another version than this program: restart it");
-        }
-        let status: Status = serde_json::from_str(line).context("the daemon's answer is not a status")?;
+        let known = serde_json::from_str(line).ok().filter(|status: &Status| status.v == status::VERSION);
+        let status = known.context("the running daemon is of another version than this program: restart it")?;
         if status.daemon.namespace != self.namespace.as_str() {
             bail!(
                 "the daemon that answers keeps another network namespace ({}); the one of this namespace, if there is one, answers root only",

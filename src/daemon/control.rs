@@ -214,6 +214,10 @@ async fn converse(stream: UnixStream, mut desk: Desk) -> anyhow::Result<()> {
         Ok(question) => question,
         Err(error) => return say(&mut write, &Answer::refused(&format!("not a question: {error}"))).await,
     };
+    if question.version() != VERSION {
+        let reason = format!("this daemon speaks version {VERSION} of the protocol, not {}", question.version());
+        return say(&mut write, &Answer::refused(&reason)).await;
+    }
     match question {
         Question::Status { .. } => {
             let status = Arc::clone(&desk.status.borrow());
@@ -246,6 +250,12 @@ async fn say(write: &mut (impl AsyncWrite + Unpin), what: &impl Serialize) -> an
 }
 
 impl Question {
+    /// The version of the protocol that it is asked in.
+    fn version(&self) -> u32 {
+        let (Self::Apply { v, .. } | Self::Status { v } | Self::Watch { v }) = self;
+        *v
+    }
+
     /// A pass over this state.
     pub fn apply(state: &[PathBuf], quirks: Quirks, layout: Layout) -> Self {
         Self::Apply { v: VERSION, state: load::absolute(state), quirks: quirks.into(), layout: layout.into() }

@@ -37,7 +37,7 @@ pub struct Ended<'a> {
     pub unreadable: Option<&'a str>,
     /// What the state says.
     pub computed: &'a Computed,
-    /// Whether it says the same as at the pass before, so that whatever had to be written was drift.
+    /// Whether it says the same as at the last pass that saw its rules in the kernel, so that whatever had to be written was drift.
     pub same_state: bool,
     /// What came of it.
     pub outcome: &'a Result<Report, Failure>,

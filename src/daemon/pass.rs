@@ -53,11 +53,14 @@ impl<K: Kernel> Daemon<K> {
             heard: heard.map(|heard| heard.elapsed()),
             unreadable: unreadable.as_deref(),
             computed: &self.computed,
-            same_state: self.objects.replace(objects) == Some(objects),
+            same_state: self.objects == Some(objects),
             outcome: &outcome,
         };
         self.publisher.pass(&ended, &self.orders);
         self.systemd.pass(&ended);
+        if outcome.as_ref().is_ok_and(|report| report.verified) {
+            self.objects = Some(objects);
+        }
         let report = outcome.as_ref().ok();
         self.look_again = report.is_some_and(|report| !report.parked.is_empty());
         // What does not stay as written is tried again at the next poll.
