@@ -125,3 +125,65 @@ fn a_network_that_libvirt_runs_is_adopted_when_our_state_names_it() {
     world.apply();
     assert_eq!(world.save_all(), before);
 }
+
+#[test]
+fn guests_that_libvirt_binds_and_unbinds_in_a_loop_are_never_in_our_way_nor_we_in_theirs() {
+    let world = with_their_objects();
+    let before = theirs(&world);
+    write_ours(&world);
+    let mut daemon = world.run(&["--poll", "1s"]);
+    daemon.wait_until("our rules", || world.in_sync());
+    let file = world.scratch("loop.xml");
+    std::fs::write(&file, THEIR_GUEST).expect("the scratch directory takes files");
+    let virsh = "virsh -q -c qemu:///system";
+    let script = format!(
+        "for round in $(seq 15); do
+           {virsh} nwfilter-binding-delete vnet77 && {virsh} nwfilter-binding-create {} || {{ echo round $round failed; exit 1; }}
+         done
+         echo bound and unbound",
+        file.display()
+    );
+    let _loop = world.serve("virsh", &["bash", "-c", &script]);
+    let said = || std::fs::read_to_string(world.scratch("virsh.log")).expect("the loop writes it");
+    // We write meanwhile, too. (Somebody who flushed rules would fail libvirt's calls by himself: its ebtables does not survive any other writer.)
+    let mut rounds = 0;
+    while !said().contains("bound and unbound") {
+        rounds += 1;
+        let address = format!("10.40.0.{}", 20 + rounds);
+        world.write("vnet0.xml", &guest(0, "web").replace("10.40.0.10", &address));
+        let applied = || said().contains("failed") || world.save("ebtables").contains(&format!("--ip-src {address} -j RETURN"));
+        daemon.wait_until("our change", applied);
+        assert!(!said().contains("failed"), "{}\n{}", said(), daemon.log());
+    }
+    assert!(rounds > 2, "{rounds} changes of ours");
+    assert_eq!(theirs(&world), before);
+    world.assert_in_sync();
+    assert!(!daemon.log().contains("is held") && !daemon.log().contains("refuses"), "{}", daemon.log());
+}
+
+#[test]
+fn a_guest_that_both_of_us_guard_is_left_alone_while_libvirt_writes_it() {
+    let world = with_their_objects();
+    world.write("theirs.xml", THEIR_NETWORK);
+    world.write("their-filter.xml", &FILTER.replace("'web'", "'their-filter'"));
+    world.write("vnet77.xml", THEIR_GUEST);
+    let mut daemon = world.run(&["--poll", "1s"]);
+    daemon.wait_until("the first pass", || world.in_sync());
+    let file = world.scratch("loop.xml");
+    std::fs::write(&file, THEIR_GUEST).expect("the scratch directory takes files");
+    for round in 0..10 {
+        world.sh(&format!(
+            "virsh -q -c qemu:///system nwfilter-binding-delete vnet77
+            virsh -q -c qemu:///system nwfilter-binding-create {}",
+            file.display()
+        ));
+        if round % 3 == 2 {
+            // Left alone, the guest becomes what both say it is.
+            daemon.wait_until("peace", || world.in_sync());
+        }
+    }
+    daemon.wait_until("the guest's rules", || world.in_sync());
+    let save = world.save("ebtables");
+    assert!(save.contains("-A I-vnet77-ipv4-ip -p IPv4 --ip-src 10.77.0.10 -j RETURN"), "{save}");
+    assert!(!save.contains("libvirt-J-vnet77") && !save.contains("libvirt-P-vnet77"), "{save}");
+}

@@ -293,6 +293,11 @@ impl Drop for World {
 }
 
 impl Daemon {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has a process id");
@@ -324,8 +329,13 @@ impl Daemon {
 
     /// Waits until the daemon has said this.
     pub fn wait_until_log(&mut self, words: &str) {
+        self.wait_until_log_from(0, words);
+    }
+
+    /// Waits until the daemon has said this after the first so many bytes of its log.
+    pub fn wait_until_log_from(&mut self, said: usize, words: &str) {
         let log = self.log.clone();
-        self.wait_until(words, || fs::read_to_string(&log).expect("the log file is ours").contains(words));
+        self.wait_until(words, || fs::read_to_string(&log).expect("the log file is ours")[said..].contains(words));
     }
 
     /// Waits until a condition holds; the daemon's log is in the message if it never does, or if the daemon ends meanwhile.

@@ -81,6 +81,12 @@ impl Mac {
         groups.next().is_none().then_some(Self(bytes))
     }
 
+    /// All but the first byte: what a tap has in common with its guest, for libvirt and QEMU change the first one only.
+    pub fn tail(self) -> [u8; 5] {
+        let [_, tail @ ..] = self.0;
+        tail
+    }
+
     /// True for group addresses, broadcast among them.
     pub fn is_multicast(self) -> bool {
         self.0[0] & 1 == 1

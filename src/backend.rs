@@ -15,6 +15,7 @@ mod process;
 mod refusal;
 pub mod system;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use crate::plan::script::Script;
@@ -29,6 +30,11 @@ pub trait Kernel {
     /// families, so that only reading tells.
     fn generation(&self) -> Option<u32> {
         None
+    }
+
+    /// The process ids of the tools that committed since the last call, as the calling process sees them.
+    fn writers(&self) -> BTreeSet<u32> {
+        BTreeSet::new()
     }
 
     /// Feeds one restore to one family's tool.

@@ -34,7 +34,8 @@ use crate::config;
 use crate::config::name::LogName;
 use crate::load::Loaded;
 use crate::model::Quirks;
-use crate::monitor::Monitor;
+use crate::monitor::links::LinkMonitor;
+use crate::monitor::rules::RuleMonitor;
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::Computed;
@@ -95,6 +96,8 @@ enum Event {
     Files,
     /// Somebody wrote nf_tables rules.
     Rules,
+    /// A network device came, went or changed.
+    Links,
     /// Time to repair what somebody changed.
     Repair,
     /// Time to look at files and kernel.
@@ -122,9 +125,13 @@ pub struct Daemon<K> {
     /// What the state said at the last pass that saw it in the kernel: what differs from that later is drift.
     objects: Option<u64>,
     /// Rings when somebody writes rules; `None` where the kernel cannot tell.
-    monitor: Option<Monitor>,
+    monitor: Option<RuleMonitor>,
     rules: Arc<Notify>,
+    /// The process ids of our tools that wrote during the last pass.
+    own: BTreeSet<u32>,
     damper: Damper,
+    /// Rings when devices come and go; `None` where the kernel does not tell.
+    link_monitor: Option<LinkMonitor>,
     /// Who changed rules since the last pass, and when that is to be repaired.
     writers: BTreeSet<Writer>,
     heard: Option<Instant>,
@@ -163,7 +170,9 @@ impl<K: Kernel> Daemon<K> {
             objects: None,
             monitor: None,
             rules: Arc::new(Notify::new()),
+            own: BTreeSet::new(),
             damper: Damper::default(),
+            link_monitor: None,
             writers: BTreeSet::new(),
             heard: None,
             repair_due: None,
@@ -192,6 +201,7 @@ impl<K: Kernel> Daemon<K> {
         let mut poll = ticks(self.orders.poll);
         let mut refresh = ticks(REFRESH);
         self.monitor = self.listen_to_rules();
+        self.link_monitor = self.listen_to_links().await;
 
         self.pass(Cause::Start).await;
         loop {
@@ -199,6 +209,7 @@ impl<K: Kernel> Daemon<K> {
             let event = tokio::select! {
                 () = self.bell.notified() => Event::Files,
                 () = self.rules.notified() => Event::Rules,
+                () = changed(self.link_monitor.as_mut()) => Event::Links,
                 () = reach(self.repair_due) => Event::Repair,
                 _ = poll.tick() => Event::Poll,
                 _ = refresh.tick() => Event::Refresh,
@@ -226,12 +237,14 @@ impl<K: Kernel> Daemon<K> {
                     poll.reset();
                 }
                 Event::Rules => self.hear().await,
+                Event::Links => self.meet().await,
                 Event::Repair => self.repair().await,
                 Event::Poll => self.poll().await,
                 Event::Refresh => {
                     if self.watch.refresh() {
                         self.bell.notify_one();
                     }
+                    self.make_peace();
                 }
                 Event::Hangup => {
                     self.systemd.reload();
@@ -239,6 +252,9 @@ impl<K: Kernel> Daemon<K> {
                         drop(sockets.take());
                         sockets = Some(self.sockets(&desk)?);
                     }
+                    // Whoever sends it may have ended a fight.
+                    self.damper = Damper::default();
+                    self.tell_fights();
                     poll = ticks(self.orders.poll);
                     self.pass(Cause::Hangup).await;
                 }
@@ -301,4 +317,12 @@ impl Fixed {
 
 fn listen(orders: &Orders, bell: &Arc<Notify>) -> anyhow::Result<Watch> {
     Watch::new(&orders.state, Arc::clone(bell)).context("cannot watch files: raise fs.inotify.max_user_instances")
+}
+
+/// Waits until devices change, for ever if that is not told.
+async fn changed(links: Option<&mut LinkMonitor>) {
+    match links {
+        Some(links) => links.changed().await,
+        None => std::future::pending().await,
+    }
 }

@@ -151,6 +151,11 @@ impl<K: Kernel> Reconciler<K> {
         self.kernel.generation()
     }
 
+    /// The process ids of our tools that committed since the last call; see [`Kernel::writers`].
+    pub fn writers(&self) -> BTreeSet<u32> {
+        self.kernel.writers()
+    }
+
     /// The record's directory.
     pub fn store(&self) -> &Store {
         &self.store

@@ -15,6 +15,7 @@ pub mod order;
 mod value;
 mod variables;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub struct Resolved {
     pub held: Vec<Held>,
     /// True while some file is broken: then nothing may be deleted on the ground of being absent.
     pub incomplete: bool,
+    /// The last five bytes of the addresses by which interfaces are matched to their taps: no other device matters.
+    pub sought: BTreeSet<[u8; 5]>,
     /// Everything found on the way, parse diagnostics not included.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -178,7 +181,15 @@ pub fn resolve(documents: &[Parsed], stock: &[Filter], links: &[Link], quirks: Q
     let networks = network::policies(&networks, &findings);
     let incomplete = documents.iter().any(|document| !document.broken.is_empty());
     let (held, diagnostics) = findings.finish();
-    Resolved { networks, guests, held, incomplete, diagnostics }
+    let sought = interface::sought(documents);
+    Resolved { networks, guests, held, incomplete, sought, diagnostics }
+}
+
+impl Resolved {
+    /// The devices of `links` that an interface without a target may be matched to.
+    pub fn candidates<'l>(&self, links: &'l [Link]) -> Vec<&'l Link> {
+        links.iter().filter(|link| self.sought.contains(&link.mac.tail())).collect()
+    }
 }
 
 impl Condition {

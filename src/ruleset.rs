@@ -142,6 +142,13 @@ impl Table {
     }
 }
 
+impl fmt::Display for ChainId {
+    /// `iptables filter FORWARD`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table, self.chain)
+    }
+}
+
 impl ChainName {
     /// Wraps a chain's name; that it fits the tool is checked where it is made ([`chain_name`]) or was by the tool itself.
     pub fn new(name: &str) -> Self {

@@ -2,6 +2,8 @@
 //!
 //! One rtnetlink dump in, names and Ethernet addresses out. Nothing is subscribed to and nothing is changed.
 
+use std::collections::BTreeMap;
+
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
 
@@ -18,13 +20,22 @@ pub struct LinksFailure(String);
 /// # Errors
 /// When the netlink socket cannot be opened or the dump fails.
 pub async fn links() -> Result<Vec<Link>, LinksFailure> {
-    let (connection, handle, _unsolicited) = rtnetlink::new_connection().map_err(|error| LinksFailure(error.to_string()))?;
-    let connection = tokio::spawn(connection);
-    let dump = handle.link().get().execute().try_filter_map(async |message| Ok(link(&message))).try_collect::<Vec<_>>().await;
-    connection.abort();
-    let mut links = dump.map_err(|error| LinksFailure(error.to_string()))?;
+    let mut links: Vec<Link> = by_index().await?.into_values().collect();
     links.sort_by(|a, b| a.device.cmp(&b.device));
     Ok(links)
+}
+
+/// The same devices by interface index, which a device that is renamed keeps and one that is made anew under its old name does not.
+///
+/// # Errors
+/// As [`links`].
+pub async fn by_index() -> Result<BTreeMap<u32, Link>, LinksFailure> {
+    let (connection, handle, _unsolicited) = rtnetlink::new_connection().map_err(|error| LinksFailure(error.to_string()))?;
+    let connection = tokio::spawn(connection);
+    let found = handle.link().get().execute().try_filter_map(async |message| Ok(link(&message).map(|link| (message.header.index, link))));
+    let dump = found.try_collect().await;
+    connection.abort();
+    dump.map_err(|error| LinksFailure(error.to_string()))
 }
 
 fn link(message: &LinkMessage) -> Option<Link> {

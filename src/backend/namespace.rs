@@ -61,6 +61,12 @@ pub fn identity() -> Result<Identity, NamespaceFailure> {
     Ok(Identity { boot_id: boot_id.trim().to_owned(), namespace: NamespaceId(namespace) })
 }
 
+/// Whether the process ids that the kernel gives to all are those that we see: so in its first process namespace alone.
+pub fn sees_kernel_ids() -> bool {
+    // PROC_PID_INIT_INO
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace.as_os_str() == "pid:[4026531836]")
+}
+
 /// A daemon of libvirt that writes firewall rules in the calling thread's network namespace, if one runs where our process namespace lets us see it.
 pub fn libvirt_daemon() -> Option<LibvirtDaemon> {
     let own = fs::read_link(OWN_NAMESPACE).ok();

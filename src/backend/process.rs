@@ -15,6 +15,8 @@ use tokio::process::{Child, Command};
 /// A tool that ran to its end, well or badly.
 #[derive(Debug)]
 pub(super) struct Finished {
+    /// Its process id.
+    pub id: Option<u32>,
     /// How it ended.
     pub status: ExitStatus,
     /// What it printed; tools print foreign rules byte by byte, so this need not be UTF-8.
@@ -66,6 +68,7 @@ pub(super) fn find_program(command: &str) -> Option<PathBuf> {
 }
 
 async fn converse(child: &mut Child, input: &[u8]) -> io::Result<Finished> {
+    let id = child.id();
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let mut stdout = child.stdout.take().expect("stdout is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");
@@ -80,7 +83,7 @@ async fn converse(child: &mut Child, input: &[u8]) -> io::Result<Finished> {
     let (mut output, mut words) = (Vec::new(), Vec::new());
     tokio::try_join!(write, stdout.read_to_end(&mut output), stderr.read_to_end(&mut words))?;
     let status = child.wait().await?;
-    Ok(Finished { status, output, words: String::from_utf8_lossy(&words).trim().to_owned() })
+    Ok(Finished { id, status, output, words: String::from_utf8_lossy(&words).trim().to_owned() })
 }
 
 /// Kills the tool and what it started. Not waited for: a process stuck inside the kernel would take us with it; the runtime reaps it.

@@ -4,8 +4,9 @@
 //! is decided here.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::generation;
@@ -21,6 +22,8 @@ use crate::ruleset::{Family, Observation, Observed, Table, save};
 pub struct System {
     tools: Tools,
     limit: Duration,
+    /// Tools that committed and nobody has asked for yet.
+    writers: Arc<Mutex<BTreeSet<u32>>>,
 }
 
 /// A program with its arguments.
@@ -46,6 +49,10 @@ impl Kernel for System {
         if any_silent { None } else { generation::generation().ok() }
     }
 
+    fn writers(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.writers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     async fn commit(&self, family: Family, script: &Script) -> Result<(), Refusal> {
         let environment = |command: String, status: &str, words: String| Refusal {
             command,
@@ -60,7 +67,11 @@ impl Kernel for System {
         let call = restore_call(tool);
         // A tool takes about 15 us a line; a second for every 100 kB is a thousand lines a second.
         let limit = self.limit + Duration::from_secs(script.text.len() as u64 / 100_000);
-        match process::run(&call.program, call.arguments, script.text.as_bytes(), limit).await {
+        let finished = process::run(&call.program, call.arguments, script.text.as_bytes(), limit).await;
+        // Of one that was killed, a part may be in; it is then taken for somebody else's, which costs a look.
+        let id = finished.as_ref().ok().and_then(|finished| finished.id);
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).extend(id);
+        match finished {
             Ok(finished) if finished.status.success() => Ok(()),
             Ok(finished) => Err(refuse(call.shown, &finished)),
             Err(failure @ RunFailure::TimedOut(_)) => Err(environment(call.shown, "timed out", failure.to_string())),
@@ -75,7 +86,7 @@ impl System {
 
     /// Uses these tools, none of them for longer than `limit` with a small input.
     pub fn new(tools: Tools, limit: Duration) -> Self {
-        Self { tools, limit }
+        Self { tools, limit, writers: Arc::default() }
     }
 
     /// The tools in use.

@@ -133,10 +133,12 @@ fn wrong(out: &mut String, status: &Status, style: Style) {
         for fight in &status.fights {
             let _ = writeln!(
                 out,
-                "  {}: by {}; the next repair waits {}",
+                "  {}: by {}; repaired {} times, the next repair waits {}{}",
                 fight.chain,
                 authors(&fight.by),
-                lasted(Duration::from_millis(fight.pause_ms))
+                fight.repairs,
+                lasted(Duration::from_millis(fight.pause_ms)),
+                if fight.open { "; until then packets pass that its rules should stop" } else { "" }
             );
         }
     }

@@ -121,8 +121,12 @@ pub struct Fight {
     pub by: Vec<Author>,
     /// When it was noticed.
     pub since: Moment,
+    /// How often it was repaired.
+    pub repairs: u32,
     /// Milliseconds that each repair waits now.
     pub pause_ms: u64,
+    /// Whether packets may pass meanwhile that the chain's rules should stop.
+    pub open: bool,
 }
 
 /// Remembers.

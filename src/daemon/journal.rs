@@ -23,12 +23,26 @@ pub enum Cause {
     Files,
     /// These processes wrote rules.
     Rules(BTreeSet<Writer>),
+    /// Network devices came or went.
+    Links,
     /// It was time to look.
     Poll,
     /// SIGHUP.
     Hangup,
     /// `apply` asked.
     Asked,
+}
+
+impl Cause {
+    /// The same, once it is known who wrote rules: then it is they that a look at the rules was for.
+    #[must_use]
+    pub fn by(self, writers: BTreeSet<Writer>) -> Self {
+        match self {
+            Self::Rules(_) => Self::Rules(writers),
+            Self::Poll if !writers.is_empty() => Self::Rules(writers),
+            other => other,
+        }
+    }
 }
 
 /// What was said last, so that it is not said again.
@@ -145,6 +159,7 @@ impl Cause {
             Self::Start => "start",
             Self::Files => "files",
             Self::Rules(_) => "rules",
+            Self::Links => "devices",
             Self::Poll => "poll",
             Self::Hangup => "hangup",
             Self::Asked => "apply",
@@ -165,6 +180,7 @@ impl std::fmt::Display for Cause {
                 }
                 Ok(())
             }
+            Self::Links => f.write_str("devices changed"),
             Self::Poll => f.write_str("poll"),
             Self::Hangup => f.write_str("hangup"),
             Self::Asked => f.write_str("apply"),

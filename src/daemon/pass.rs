@@ -15,36 +15,61 @@ use super::status::Moment;
 use crate::backend::{Kernel, links};
 use crate::config::name::{LayoutName, QuirksName};
 use crate::load;
+use crate::monitor::links::LinkMonitor;
 use crate::reconcile::compute::{self, Reading};
-
-/// What a pass came to.
-pub(super) struct Outcome {
-    /// Whether rules were written.
-    pub changed: bool,
-    pub answer: Answer,
-}
+use crate::resolve::Link;
 
 impl<K: Kernel> Daemon<K> {
     /// Looks at files and rules, unless neither can have changed.
     pub(super) async fn poll(&mut self) {
-        let unmoved = self.verified.is_some() && self.reconciler.generation() == self.verified;
+        // What is known to have changed has its time.
+        let unmoved = self.is_verified() || self.repair_due.is_some();
         let loaded = tokio::task::block_in_place(|| load::load(&self.orders.state)).ok();
-        let same_links = links::links().await.unwrap_or_default() == self.links;
+        let links = links::links().await.unwrap_or_default();
+        let same_links = self.same_taps(&links);
         if unmoved && same_links && loaded == self.loaded && Instant::now() < self.look_by {
             return;
         }
         self.pass(Cause::Poll).await;
     }
 
+    /// Without a monitor, a tap is seen at the next poll.
+    pub(super) async fn listen_to_links(&self) -> Option<LinkMonitor> {
+        let monitor = LinkMonitor::new().await;
+        monitor.inspect_err(|error| tracing::warn!(%error, every = ?self.orders.poll, "new taps are seen at the next look")).ok()
+    }
+
+    /// Devices came or went: a pass, if an interface may be matched to one of them.
+    pub(super) async fn meet(&mut self) {
+        let Some(monitor) = &self.link_monitor else { return };
+        let links: Vec<Link> = monitor.links().values().cloned().collect();
+        if !self.same_taps(&links) {
+            self.pass(Cause::Links).await;
+        }
+    }
+
+    /// Whether the devices that interfaces may be matched to are those of the last pass.
+    fn same_taps(&self, links: &[Link]) -> bool {
+        let taps = |links| {
+            let mut taps = self.computed.resolved.candidates(links);
+            taps.sort_by(|a, b| a.device.cmp(&b.device));
+            taps
+        };
+        taps(links) == taps(&self.links)
+    }
+
     /// Reads the state, brings the kernel to it and says what was done.
-    pub(super) async fn pass(&mut self, cause: Cause) -> Outcome {
+    pub(super) async fn pass(&mut self, cause: Cause) -> Answer {
+        self.give_way().await;
         // Whatever the cause, everything is repaired.
         self.repair_due = None;
-        self.writers.clear();
+        let writers = std::mem::take(&mut self.writers);
         let heard = self.heard.take();
         let (begun, started) = (Moment::now(), Instant::now());
         let unreadable = self.read().await;
         let outcome = self.reconciler.pass(&self.computed).await;
+        let culprits = self.culprits(writers, outcome.as_ref().ok());
+        let cause = cause.by(culprits.clone());
         let objects = self.computed.fingerprint();
         let ended = Ended {
             cause: &cause,
@@ -56,18 +81,21 @@ impl<K: Kernel> Daemon<K> {
             same_state: self.objects == Some(objects),
             outcome: &outcome,
         };
+        let drift = ended.drift().is_some();
         self.publisher.pass(&ended, &self.orders);
         self.systemd.pass(&ended);
         if outcome.as_ref().is_ok_and(|report| report.verified) {
             self.objects = Some(objects);
         }
         let report = outcome.as_ref().ok();
+        if let Some(report) = report.filter(|_| drift) {
+            self.note_repair(&culprits, report);
+        }
         self.look_again = report.is_some_and(|report| !report.parked.is_empty());
         // What does not stay as written is tried again at the next poll.
         self.verified = report.filter(|report| report.stuck.is_empty()).and_then(|report| report.generation);
         self.look_by = Instant::now() + full_look();
-        let changed = report.is_some_and(|report| !report.edits.is_empty());
-        Outcome { changed, answer: Answer::new(unreadable, &self.computed, outcome) }
+        Answer::new(unreadable, &self.computed, outcome)
     }
 
     /// Reads the state; where that fails, the last one stays and the reason is returned.
@@ -94,7 +122,7 @@ impl<K: Kernel> Daemon<K> {
                 self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             )),
             Question::Status { .. } | Question::Watch { .. } => unreachable!("the sockets answer this from what is published"),
-            Question::Apply { .. } => self.pass(Cause::Asked).await.answer,
+            Question::Apply { .. } => self.pass(Cause::Asked).await,
         };
         // Whoever asked may have gone away meanwhile; the pass is done all the same.
         let _ = ask.reply.send(answer);

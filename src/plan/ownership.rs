@@ -87,6 +87,12 @@ pub static BASES: [Base; 11] = [
     Base::network(Table::Mangle, "POSTROUTING", chain_name::LIBVIRT_PRT, KeyField::OutBridge),
 ];
 
+/// Whether a chain of this name is built in or a base chain: it is not one object's.
+pub fn is_common(chain: &ChainName) -> bool {
+    let name = chain.as_str();
+    matches!(name, "INPUT" | "FORWARD" | "OUTPUT" | "PREROUTING" | "POSTROUTING") || BASES.iter().any(|base| base.chain == name)
+}
+
 /// Whose a rule or a chain is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {

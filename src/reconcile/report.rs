@@ -11,6 +11,7 @@ use crate::plan::desire::Keeping;
 use crate::plan::show::rule_words;
 use crate::plan::{Change, Edit, Phase, Remark};
 use crate::reconcile::compute::Computed;
+use crate::ruleset::rule::{BridgeTarget, IpTarget, Rule};
 use crate::ruleset::{ChainId, Family, LiveRule, Table};
 use crate::source::Position;
 
@@ -19,6 +20,8 @@ use crate::source::Position;
 pub struct Report {
     /// Edits committed, per table.
     pub edits: BTreeMap<(Family, Table), Count>,
+    /// The chains that were edited, and how.
+    pub chains: BTreeMap<ChainId, Edited>,
     /// Every rule that was inserted or deleted, in order.
     pub changed: Vec<Changed>,
     /// Sound objects of the state.
@@ -65,6 +68,15 @@ pub struct Changed {
     pub line: String,
     /// What it adds to a count.
     pub count: Count,
+}
+
+/// What was done to one chain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Edited {
+    /// For whom; empty for what all share.
+    pub objects: BTreeSet<Object>,
+    /// Whether it may stop packets that passed before.
+    pub closes: bool,
 }
 
 /// An object that is held, and how.
@@ -138,6 +150,9 @@ impl Report {
         for (table, count) in self.edits {
             next.edits.entry(table).or_default().add(count);
         }
+        for (chain, edited) in self.chains {
+            next.chains.entry(chain).or_default().add(edited);
+        }
         next.changed.splice(0..0, self.changed);
         next.warnings.splice(0..0, self.warnings);
         for (failure, count) in self.tool_errors {
@@ -154,6 +169,8 @@ impl Report {
             for table in tables {
                 let sum = self.edits.entry((*family, table.table)).or_default();
                 for edit in &table.edits {
+                    let chain = ChainId { family: *family, table: table.table, chain: edit.change.chain().clone() };
+                    self.chains.entry(chain).or_default().add(Edited::of(edit));
                     let (sign, count, chain, rule) = match &edit.change {
                         Change::Insert { chain, rule, .. } => ('+', Count::INSERTED, chain, rule_words(*family, rule)),
                         Change::DeleteRule { chain, rule } => ('-', Count::DELETED, chain, rule_words(*family, rule)),
@@ -211,6 +228,34 @@ impl Report {
         };
         let _ = writeln!(out, "{what}; {}, {} held, {milliseconds} ms", several(self.objects, "object"), self.held.len());
         out
+    }
+}
+
+impl Edited {
+    fn of(edit: &Edit) -> Self {
+        Self { objects: edit.object.iter().cloned().collect(), closes: closes(&edit.change) }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.objects.extend(other.objects);
+        self.closes |= other.closes;
+    }
+}
+
+/// Whether a change may stop packets: a rule that stops some, or leads to such, comes, or one that may let them pass goes.
+fn closes(change: &Change) -> bool {
+    match change {
+        Change::Insert { rule, .. } => stops(rule),
+        Change::DeleteRule { rule, .. } | Change::DeleteAt { rule: LiveRule::Known(rule), .. } => !stops(rule),
+        Change::DeleteAt { rule: LiveRule::Unknown(_), .. } => true,
+        Change::NewChain(_) | Change::DeleteChain(_) | Change::SetPolicy { .. } => false,
+    }
+}
+
+fn stops(rule: &Rule) -> bool {
+    match rule {
+        Rule::Ip(rule) => matches!(rule.target, IpTarget::Drop | IpTarget::Reject | IpTarget::Jump(_) | IpTarget::Goto(_)),
+        Rule::Bridge(rule) => matches!(rule.target, BridgeTarget::Drop | BridgeTarget::Jump(_)),
     }
 }
 

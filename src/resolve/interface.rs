@@ -48,6 +48,12 @@ pub(super) fn settle<'a>(documents: &'a [Parsed], networks: &[&'a Network], link
     taps
 }
 
+/// What interfaces that name no device are matched by, whether or not a device has it now.
+pub(super) fn sought(documents: &[Parsed]) -> BTreeSet<[u8; 5]> {
+    let interfaces = documents.iter().flat_map(|document| &document.interfaces);
+    interfaces.filter(|interface| interface.device.is_none()).filter_map(|interface| Some(interface.mac.as_ref()?.value.tail())).collect()
+}
+
 /// A running guest is what its status says: the domain's interfaces are those of its next start.
 fn drop_stopped(interfaces: Vec<&Interface>) -> Vec<&Interface> {
     let running: BTreeSet<Uuid> = interfaces
@@ -80,7 +86,7 @@ impl<'l> Candidates<'l> {
         let bridges: BTreeSet<&DeviceName> = networks.iter().filter_map(|network| Some(&network.bridge.as_ref()?.value)).collect();
         let mut by_tail: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for link in links.iter().filter(|link| link.kind == LinkKind::Other && !bridges.contains(&link.device)) {
-            by_tail.entry(tail(link.mac)).or_default().push(&link.device);
+            by_tail.entry(link.mac.tail()).or_default().push(&link.device);
         }
         for devices in by_tail.values_mut() {
             devices.sort();
@@ -89,13 +95,8 @@ impl<'l> Candidates<'l> {
     }
 
     fn of(&self, mac: Mac) -> &[&'l DeviceName] {
-        self.by_tail.get(&tail(mac)).map_or(&[], Vec::as_slice)
+        self.by_tail.get(&mac.tail()).map_or(&[], Vec::as_slice)
     }
-}
-
-fn tail(mac: Mac) -> [u8; 5] {
-    let [_, tail @ ..] = mac.0;
-    tail
 }
 
 /// The device of an interface, as written or as found; an interface without either has nothing that rules could name.
