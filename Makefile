@@ -5,10 +5,10 @@ PREFIX ?= /usr
 BINARY := target/release/bridgeward
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo lint install clean
+.PHONY: help build test demo repair-times lint install clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the program (target/release/bridgeward).
 	$(CARGO) build --locked --release
@@ -19,6 +19,9 @@ test: ## Install what the tests lack (Debian), and run all of them; needs root a
 
 demo: ## Show it at work in a throwaway network namespace: diff, apply, a flush by hand, the repair.
 	contrib/demo.sh
+
+repair-times: ## Measure how long it takes until flushed and edited rules are back, and fight for two minutes; about ten minutes, root.
+	$(CARGO) bench --locked --bench repair-times
 
 lint: ## Check formatting and lints; warnings are errors.
 	$(CARGO) fmt --check

@@ -188,7 +188,7 @@ pub fn resolve(documents: &[Parsed], stock: &[Filter], links: &[Link], quirks: Q
 impl Resolved {
     /// The devices of `links` that an interface without a target may be matched to.
     pub fn candidates<'l>(&self, links: &'l [Link]) -> Vec<&'l Link> {
-        links.iter().filter(|link| self.sought.contains(&link.mac.tail())).collect()
+        links.iter().filter(|link| link.kind == LinkKind::Other && self.sought.contains(&link.mac.tail())).collect()
     }
 }
 

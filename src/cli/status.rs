@@ -284,7 +284,7 @@ trouble with the host
   `ip6tables` is not installed: no such program in PATH
 
 somebody keeps undoing our rules: find out who and stop it, or leave those rules to it
-  iptables filter FO-vnet1: by puppet[99]; the next repair waits 1s 600ms
+  iptables filter FO-vnet1: by puppet[99]; repaired 7 times, the next repair waits 1s 600ms; until then packets pass that its rules should stop
 
 rules that do not stay as written: they are left alone, all others are kept; please report them with the tool's version
   interface `vnet1`: iptables filter FO-vnet1: `-p tcp -j ACCEPT`

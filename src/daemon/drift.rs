@@ -147,7 +147,7 @@ impl<K: Kernel> Daemon<K> {
     pub(super) fn note_repair(&mut self, writers: &BTreeSet<Writer>, report: &Report) {
         for chain in self.damper.repaired(&report.chains, writers, std::time::Instant::now()) {
             if let Some(fight) = self.damper.alarm(&chain) {
-                tracing::error!(%chain, by = fight.by(), "somebody keeps undoing our rules: {fight}");
+                tracing::error!(%chain, by = fight.by(), "somebody keeps undoing our rules in {chain}: {fight}");
             }
         }
         self.tell_fights();
@@ -156,7 +156,7 @@ impl<K: Kernel> Daemon<K> {
     /// Ends the fights that nobody goes on with.
     pub(super) fn make_peace(&mut self) {
         for chain in self.damper.forget(std::time::Instant::now()) {
-            tracing::info!(%chain, "no longer: somebody keeps undoing our rules");
+            tracing::info!(%chain, "no longer: somebody keeps undoing our rules in {chain}");
             self.tell_fights();
         }
     }
