@@ -3,6 +3,7 @@
 //! Nothing listens in the guests: a packet that arrives is answered by the kernel (a refused connection, an echo), one that is
 //! dropped is not answered at all.
 
+mod chain_end;
 mod dhcp;
 mod frame;
 mod reachability;

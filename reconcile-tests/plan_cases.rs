@@ -39,6 +39,7 @@ cases! {
     a_policy_that_drops_is_undone
     a_recorded_guest_goes_with_its_chains
     a_rule_that_names_nobody_goes
+    an_open_chain_returns_at_its_end
     base_chains_of_ours_go_when_empty
     blocks_in_another_order_are_in_sync
     duplicates_of_ours_go
@@ -174,15 +175,20 @@ fn chain_id(family: &str, table: &str, chain: &str) -> ChainId {
     ChainId { family, table: Table::from_name(table).expect("a table"), chain: ChainName::new(chain) }
 }
 
-/// `TOOL TABLE CHAIN RULE...`; without a rule, the chain is empty.
+/// `TOOL TABLE CHAIN RULE...`; without a rule, the chain is empty; with `returns`, its end does that.
 fn rule(rules: &mut ObjectRules, words: &[&str]) {
     let [family, table, chain, words @ ..] = words else { panic!("{words:?} is no rule") };
     let id = chain_id(family, table, chain);
     let bases = chain_name::BASE_CHAINS.contains(chain) || chain_name::is_builtin(id.family, id.table, chain);
     let list = if bases { &mut rules.shared } else { &mut rules.chains };
     let list = list.entry(id.clone()).or_default();
-    if words.is_empty() {
-        return;
+    match words {
+        [] => return,
+        ["returns"] => {
+            rules.returning.insert(id);
+            return;
+        }
+        _ => {}
     }
     let LiveRule::Known(rule) = save::parse_rule(id.family, &words.join(" ")) else { panic!("{words:?} is not understood") };
     list.push(PlacedRule { rule, place: None });

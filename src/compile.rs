@@ -47,6 +47,9 @@ pub struct ObjectRules {
     pub keys: BTreeSet<Key>,
     /// Chains that are its own, whole; empty ones included.
     pub chains: BTreeMap<ChainId, Vec<PlacedRule>>,
+    /// Those of its chains in ebtables whose end returns to the chain that jumped there. The end of every other one accepts, which is how the
+    /// tools make chains.
+    pub returning: BTreeSet<ChainId>,
     /// Its blocks in base chains, and its hooks in built-in chains of ebtables, first to last.
     pub shared: BTreeMap<ChainId, Vec<PlacedRule>>,
     /// Its block straight in built-in chains of iptables, first to last (the classic layout). No key tells these rules from
@@ -250,6 +253,7 @@ impl ObjectRules {
         }
         let mut pairs = self.blocks().zip(other.blocks());
         self.blocks().count() == other.blocks().count()
+            && self.returning == other.returning
             && pairs.all(|((one, ours), (two, theirs))| one == two && rules(ours).eq(rules(theirs)))
     }
 

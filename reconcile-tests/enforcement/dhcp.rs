@@ -15,7 +15,7 @@ const BEFORE_MESSAGE: usize = 14 + 20 + 8;
 /// From the start of a message to its options.
 const BEFORE_OPTIONS: usize = 240;
 
-/// Ends the chain that the stock filter puts its rules in: what a chain of ebtables does not match is accepted at its end.
+/// Ends the chain that the stock filter puts its rules in, with one more rule for a probe.
 const CLOSED: &str = "<filter name='closed' chain='ipv4'>
   <rule action='accept' direction='out' priority='500'><ip protocol='udp' dstportstart='9'/></rule>
   <rule action='drop' direction='inout' priority='1000'/>
@@ -23,7 +23,7 @@ const CLOSED: &str = "<filter name='closed' chain='ipv4'>
 ";
 
 /// DHCPDISCOVER: a request on Ethernet that wants its answer broadcast.
-fn discover() -> Vec<u8> {
+pub(super) fn discover() -> Vec<u8> {
     let mut message = vec![0; BEFORE_OPTIONS];
     message[..4].copy_from_slice(&[1, 1, 6, 0]);
     message[4..8].copy_from_slice(&TRANSACTION);

@@ -11,6 +11,7 @@ use super::value::{Facing, Fault};
 use super::{Draft, ObjectRules, PlacedRule, is_root};
 use crate::addr::{DeviceName, Mac};
 use crate::diagnostic::Diagnostic;
+use crate::model::Quirks;
 use crate::model::filter::{Action, Direction, Layer};
 use crate::resolve::{GuestPolicy, PolicyRule};
 use crate::ruleset::chain_name::{self, NameTooLong, Side};
@@ -95,28 +96,58 @@ fn compile_side(draft: &mut Draft, side: Side, collected: &[PolicyRule], sorted:
     }
     let jumps = add_sub_chains(draft, side, sub_chains);
     let root = merge(root, jumps);
-    warn_of_open_ends(draft, &root);
+    end_sub_chains(draft, &root);
     add_root(&draft.guest.device, side, root, Some(draft.guest.place), &mut draft.rules);
 }
 
-/// Points at sub-chains that let through what they do not match although the root chain drops something after them.
+/// Decides what becomes of a frame that no rule of a sub-chain matches, and says so where something that comes later would drop it.
 ///
 /// A chain made by `-N` ends with an accept (ebtables 1.8.9, nf_tables; `ebtables -L` shows RETURN all the same), and libvirt leaves it so: after
-/// `allow-dhcp` all IPv4 gets through, whatever the root chain says later. Hardly anybody means that.
-fn warn_of_open_ends(draft: &mut Draft, root: &[PlacedRule]) {
-    let last_drop = root.iter().rposition(|placed| bridge_rule(placed).is_some_and(|rule| rule.target == BridgeTarget::Drop));
-    for placed in root.iter().take(last_drop.unwrap_or(0)) {
-        let Some(BridgeRule { target: BridgeTarget::Jump(chain), .. }) = bridge_rule(placed) else { continue };
-        let end = draft.rules.chains.get(&chain_id(chain.clone())).and_then(|rules| bridge_rule(rules.last()?));
-        let open = end.is_none_or(|rule| rule.target == BridgeTarget::Continue || *rule != BridgeRule::new(rule.target.clone()));
-        if let Some(place) = placed.place.filter(|_| open) {
-            draft.remark("open-chain-end", place, || {
-                let message = "what no rule of this chain matches is accepted, though the root chain drops something later";
-                Diagnostic::warning("open-chain-end", message, place, "the last rule of the chain")
-                    .help("end the chain with `<rule action='return' direction='inout' priority='1000'/>`, or with a `drop`")
-            });
+/// `allow-dhcp` all IPv4 gets through, whatever the root chain says later. The XML knows no such end: a frame that no rule of a chain decides goes on to the
+/// rules that follow, so in `fixed` quirks the chain returns. A policy says that without a rule, so the rules stay libvirt's own. Where the last rule
+/// takes everything nothing reaches the end, and the chain stays as the tools make it.
+fn end_sub_chains(draft: &mut Draft, root: &[PlacedRule]) {
+    let mut drops_later = false;
+    for placed in root.iter().rev() {
+        let chain = match bridge_rule(placed).map(|rule| &rule.target) {
+            Some(BridgeTarget::Jump(chain)) => chain_id(chain.clone()),
+            target => {
+                drops_later |= target == Some(&BridgeTarget::Drop);
+                continue;
+            }
+        };
+        let rules: Vec<&BridgeRule> = draft.rules.chains.get(&chain).into_iter().flatten().filter_map(bridge_rule).collect();
+        let drops = rules.iter().any(|rule| rule.target == BridgeTarget::Drop);
+        if !rules.into_iter().any(decides_all) {
+            if draft.quirks == Quirks::Fixed {
+                draft.rules.returning.insert(chain);
+            }
+            if let Some(place) = placed.place.filter(|_| drops_later) {
+                remark_open_end(draft, place);
+            }
         }
+        drops_later |= drops;
     }
+}
+
+/// Whether no frame gets past a rule.
+fn decides_all(rule: &BridgeRule) -> bool {
+    rule.target != BridgeTarget::Continue && *rule == BridgeRule::new(rule.target.clone())
+}
+
+fn remark_open_end(draft: &mut Draft, place: Span) {
+    let quirks = draft.quirks;
+    draft.remark("open-chain-end", place, || match quirks {
+        Quirks::Fixed => {
+            let message = "what no rule of this chain matches goes on to the rules that follow the chain";
+            Diagnostic::note("open-chain-end", message, place, "with libvirt 9.0 it is accepted at the end of the chain")
+        }
+        Quirks::Libvirt => {
+            let message = "what no rule of this chain matches is accepted, though something is dropped later";
+            Diagnostic::warning("open-chain-end", message, place, "the last rule of the chain")
+                .help("end the chain with `<rule action='return' direction='inout' priority='1000'/>`, or with a `drop`")
+        }
+    });
 }
 
 fn bridge_rule(placed: &PlacedRule) -> Option<&BridgeRule> {

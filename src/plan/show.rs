@@ -27,6 +27,8 @@ struct Picture {
     after: Vec<Line>,
     existed: bool,
     exists: bool,
+    live_policy: Option<Policy>,
+    /// The policy that it gets, if it changes.
     policy: Option<Policy>,
 }
 
@@ -138,9 +140,11 @@ pub fn render(desired: &Desired, family: Family, sources: Option<&Sources>) -> S
         if open != Some(*table) {
             text.push_str(if open.is_some() { "COMMIT\n" } else { "" });
             writeln!(text, "*{table}").expect(INTO_STRING);
-            let chains = pictures.keys().filter(|(of, other, _)| (of, other) == (&family, table));
-            for (_, _, chain) in chains.filter(|(_, _, chain)| !chain_name::is_builtin(*of, *table, chain.as_str())) {
-                writeln!(text, ":{chain} {}", if family == Family::Bridge { "ACCEPT" } else { "- [0:0]" }).expect(INTO_STRING);
+            let chains = pictures.keys().filter(|(of, other, _)| (of, other) == (&family, table)).map(|key| (key, &key.2));
+            let chains = chains.filter(|(_, chain)| !chain_name::is_builtin(*of, *table, chain.as_str()));
+            for (key, chain) in chains {
+                let end = pictures[key].policy.map_or(if family == Family::Bridge { "ACCEPT" } else { "- [0:0]" }, policy_name);
+                writeln!(text, ":{chain} {end}").expect(INTO_STRING);
             }
             open = Some(*table);
         }
@@ -199,7 +203,8 @@ impl Picture {
     fn new(live: Option<&ChainRules>) -> Self {
         let before: Vec<Line> =
             live.map_or_else(Vec::new, |chain| chain.rules.iter().map(|rule| Line { rule: rule.clone(), place: None }).collect());
-        Self { after: before.clone(), before, existed: live.is_some(), exists: live.is_some(), policy: None }
+        let live_policy = live.and_then(|chain| chain.policy);
+        Self { after: before.clone(), before, existed: live.is_some(), exists: live.is_some(), live_policy, policy: None }
     }
 
     /// The chain as lines, each with its remark.
@@ -212,8 +217,8 @@ impl Picture {
         if exists && !chain_name::is_builtin(family, table, chain.as_str()) {
             lines.push((format!("-N {chain}"), String::new()));
         }
-        if let Some(policy) = self.policy {
-            let policy = if moment == Moment::Before { Policy::Drop } else { policy };
+        let policy = if moment == Moment::Before { self.live_policy } else { self.policy };
+        if let Some(policy) = policy.filter(|_| self.policy.is_some()) {
             lines.push((format!("-P {chain} {}", policy_name(policy)), String::new()));
         }
         for line in rules {

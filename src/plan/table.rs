@@ -29,10 +29,19 @@ pub struct Wishes<'a> {
 #[derive(Debug, Default)]
 pub struct TableWishes<'a> {
     // Looked up for every live chain in every pass, so not a tree; never walked in its own order.
-    whole: HashMap<&'a ChainName, (&'a Object, &'a [PlacedRule])>,
+    whole: HashMap<&'a ChainName, Whole<'a>>,
     shared: BTreeMap<&'a ChainName, Vec<Wanted<'a>>>,
     direct: BTreeMap<&'a ChainName, Vec<Wanted<'a>>>,
     bases: BTreeSet<&'a ChainName>,
+}
+
+/// A chain that one object wants whole.
+#[derive(Debug, Clone, Copy)]
+struct Whole<'a> {
+    object: &'a Object,
+    placed: &'a [PlacedRule],
+    /// What its end should do, where that can be chosen: in ebtables.
+    end: Policy,
 }
 
 /// The situation that the edits of a table are found in.
@@ -52,7 +61,8 @@ impl<'a> Wishes<'a> {
         let mut tables: BTreeMap<(Family, Table), TableWishes<'a>> = BTreeMap::new();
         for (object, rules) in &desired.objects {
             for (id, placed) in &rules.chains {
-                tables.entry((id.family, id.table)).or_default().whole.insert(&id.chain, (object, placed));
+                let end = if rules.returning.contains(id) { Policy::Return } else { BRIDGE_POLICY };
+                tables.entry((id.family, id.table)).or_default().whole.insert(&id.chain, Whole { object, placed, end });
             }
             for (id, placed) in &rules.shared {
                 let wanted = placed.iter().map(|placed| Wanted::of(object, placed));
@@ -79,7 +89,7 @@ impl<'a> Wishes<'a> {
         let tables = self.tables.iter().filter(|((wanted, _), _)| *wanted == family);
         let objects = tables.flat_map(|(_, wishes)| {
             let shared = wishes.shared.values().chain(wishes.direct.values()).flatten().filter_map(|wanted| wanted.object);
-            wishes.whole.values().map(|(object, _)| *object).chain(shared)
+            wishes.whole.values().map(|whole| whole.object).chain(shared)
         });
         objects.min()
     }
@@ -188,8 +198,8 @@ impl<'w> Work<'_, 'w> {
         let (live, wishes) = (self.live, self.wishes);
         let mut found = 0;
         for (chain, content) in &live.chains {
-            if let Some((object, placed)) = wishes.whole.get(chain) {
-                self.mend(chain, content, object, placed);
+            if let Some(whole) = wishes.whole.get(chain) {
+                self.mend(chain, content, *whole);
                 found += 1;
                 continue;
             }
@@ -210,11 +220,12 @@ impl<'w> Work<'_, 'w> {
     }
 
     /// A chain of an object that is there.
-    fn mend(&mut self, chain: &ChainName, content: &ChainRules, object: &Object, placed: &[PlacedRule]) {
+    fn mend(&mut self, chain: &ChainName, content: &ChainRules, whole: Whole<'_>) {
+        let Whole { object, placed, end } = whole;
         if !self.free(Some(object)) {
             return;
         }
-        self.mend_policy(chain, Some(object));
+        self.mend_policy(chain, end, Some(object));
         let live = &content.rules;
         if live.len() == placed.len() && live.iter().zip(placed).all(|(live, placed)| live.is(&placed.rule)) {
             // As nearly every chain is in nearly every pass: nothing may be made for it.
@@ -228,10 +239,11 @@ impl<'w> Work<'_, 'w> {
         let (live, wishes) = (self.live, self.wishes);
         let missing = wishes.whole.iter().filter(|(chain, _)| !live.chains.contains_key(**chain));
         let missing: BTreeMap<&ChainName, _> = missing.map(|(chain, wish)| (*chain, *wish)).collect();
-        for (chain, (object, placed)) in missing {
+        for (chain, Whole { object, placed, end }) in missing {
             if self.free(Some(object)) {
                 self.make(chain, Some(object));
                 self.fill(chain, object, placed);
+                self.mend_policy(chain, end, Some(object));
             }
         }
     }
@@ -242,12 +254,11 @@ impl<'w> Work<'_, 'w> {
         self.settle(chain, target, Deletion::ByPosition, |_| Some(object.clone()));
     }
 
-    /// Undoes a policy that drops. RETURN is left: `ebtables -L` prints it for every user chain, so seeing it means nothing,
-    /// and it opens nothing.
-    fn mend_policy(&mut self, chain: &ChainName, object: Option<&Object>) {
-        let policy = self.live.chains.get(chain).and_then(|chain| chain.policy);
-        if self.family == Family::Bridge && policy == Some(Policy::Drop) {
-            let change = Change::SetPolicy { chain: chain.clone(), policy: BRIDGE_POLICY };
+    /// Sets what the end of a chain of ebtables does. Where that is not known (`ebtables -L` does not say) it is left.
+    fn mend_policy(&mut self, chain: &ChainName, end: Policy, object: Option<&Object>) {
+        let live = self.live.chains.get(chain).map_or(Some(BRIDGE_POLICY), |chain| chain.policy);
+        if self.family == Family::Bridge && live.is_some_and(|live| live != end) {
+            let change = Change::SetPolicy { chain: chain.clone(), policy: end };
             self.changed.push(Edit { change, object: object.cloned(), place: None });
         }
     }
@@ -416,7 +427,7 @@ impl<'w> Work<'_, 'w> {
         let live = self.live.chains.get_key_value(&gate).map(|(chain, _)| chain);
         if !self.situation.gated.is_empty() {
             self.make(&gate, None);
-            self.mend_policy(&gate, None);
+            self.mend_policy(&gate, BRIDGE_POLICY, None);
             let drop = Rule::Bridge(BridgeRule::new(BridgeTarget::Drop));
             let target = edit::whole(self.rules(&gate), &[Wanted::common(&drop)]);
             self.settle(&gate, target, Deletion::ByPosition, |_| None);

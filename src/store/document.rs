@@ -76,6 +76,9 @@ struct Entry {
     keys: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     chains: BTreeMap<String, Vec<String>>,
+    /// Chains of ebtables whose end returns.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    returning: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     shared: BTreeMap<String, Vec<String>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -151,6 +154,7 @@ impl Entry {
             source: recorded.source.clone(),
             keys: recorded.rules.keys.iter().map(key_text).collect(),
             chains: rules_text(&recorded.rules.chains),
+            returning: recorded.rules.returning.iter().map(chain_text).collect(),
             shared: rules_text(&recorded.rules.shared),
             direct: rules_text(&recorded.rules.direct),
         }
@@ -159,7 +163,8 @@ impl Entry {
     fn parse(self) -> Result<RecordedObject, String> {
         let keys = self.keys.iter().map(|text| parse_key(text)).collect::<Result<_, _>>()?;
         let [chains, shared, direct] = [&self.chains, &self.shared, &self.direct].map(parse_rules);
-        let rules = ObjectRules { keys, chains: chains?, shared: shared?, direct: direct? };
+        let returning = self.returning.iter().map(|text| parse_chain(text)).collect::<Result<_, _>>()?;
+        let rules = ObjectRules { keys, chains: chains?, returning, shared: shared?, direct: direct? };
         Ok(RecordedObject { rules, source: self.source })
     }
 }

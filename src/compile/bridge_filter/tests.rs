@@ -310,12 +310,27 @@ fn the_second_of_two_guests_that_need_one_chain_is_held() {
     assert!(compiled.held.is_empty());
 }
 
+const DHCP: &str = "ipv4 -700: accept out 100 ip protocol=17 srcportstart=68 dstportstart=67";
+
 #[test]
-fn a_chain_that_lets_through_what_the_root_chain_would_drop_is_warned_of() {
-    let warned = |rules: &str| remarks_on(rules, Fixed).contains(&"open-chain-end");
-    let dhcp = "ipv4 -700: accept out 100 ip protocol=17 srcportstart=68 dstportstart=67";
-    assert!(!warned(dhcp), "nothing is dropped later");
-    assert!(warned(&format!("{dhcp}\ndrop inout 1000")));
-    assert!(!warned(&format!("drop inout -1000 mac protocolid=0x88cc\n{dhcp}")), "dropped before");
-    assert!(!warned(&format!("{dhcp}\nipv4 -700: return out 500\ndrop inout 1000")));
+fn an_end_that_something_later_would_drop_at_is_pointed_at() {
+    let said = |rules: &str| [Fixed, Libvirt].map(|quirks| remarks_on(rules, quirks).contains(&"open-chain-end"));
+    assert_eq!(said(DHCP), [false; 2], "nothing is dropped later");
+    assert_eq!(said(&format!("{DHCP}\ndrop inout 1000")), [true; 2]);
+    assert_eq!(said(&format!("{DHCP}\nipv4-ip -650: drop out 500 ip srcipaddr=10.0.0.9")), [true; 2], "dropped in a chain that comes later");
+    assert_eq!(said(&format!("drop inout -1000 mac protocolid=0x88cc\n{DHCP}")), [false; 2], "dropped before");
+    assert_eq!(said(&format!("{DHCP}\nipv4-ip -750: drop out 500 ip")), [false; 2], "dropped in a chain that comes before");
+    assert_eq!(said(&format!("{DHCP}\nipv4 -700: return out 500\ndrop inout 1000")), [false; 2], "the end is not reached");
+}
+
+#[test]
+fn a_chain_whose_end_can_be_reached_returns_in_fixed_quirks() {
+    let returning = |rules: &str, quirks| {
+        let rules = rules_of(rules, quirks);
+        rules.returning.iter().map(|id| id.chain.to_string()).collect::<Vec<_>>()
+    };
+    let open = format!("{DHCP}\narp -500: drop in 100 arp opcode=9\nmac -800: drop out 500\nrarp -400: drop out 500\nrarp -400: accept out 900 rarp");
+    assert_eq!(returning(&open, Fixed), ["I-vnet0-ipv4", "O-vnet0-arp"]);
+    assert_eq!(returning(&open, Libvirt), Vec::<String>::new());
+    assert_eq!(returning("ipv4 -700: continue out 100", Fixed), ["I-vnet0-ipv4"], "`continue` decides nothing");
 }

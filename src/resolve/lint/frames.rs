@@ -75,11 +75,8 @@ pub(super) fn of_rule(rule: &PolicyRule, side: Side, quirks: Quirks) -> Option<F
     let reversed = match (rule.protocol.layer(), side, rule.direction) {
         (Layer::Link, Side::FromGuest, Direction::In) | (Layer::Link, Side::ToGuest, Direction::Out) => return None,
         (Layer::Link, side, direction) => side == Side::FromGuest && direction == Direction::InOut,
-        // nwfilter.md row 5: `fixed` makes both as written, libvirt makes nothing.
-        (_, _, Direction::InOut) if has_type => match quirks {
-            Quirks::Fixed => false,
-            Quirks::Libvirt => return None,
-        },
+        // nwfilter.md row 5
+        (_, _, Direction::InOut) if has_type && quirks == Quirks::Libvirt => return None,
         (_, Side::FromGuest, direction) => direction != Direction::Out,
         (_, Side::ToGuest, direction) => direction == Direction::Out,
     };
@@ -342,7 +339,8 @@ impl View<'_> {
         let rule = self.rule;
         let has = |name| rule.condition(name).is_some();
         let only_mac = has(Name::SrcMacAddr) && !REVERSIBLE.into_iter().any(has);
-        if self.reversed && (has_type || has(Name::ConnLimitAbove) || only_mac) {
+        let one_way = has_type && rule.direction != Direction::InOut;
+        if self.reversed && (one_way || has(Name::ConnLimitAbove) || only_mac) {
             return false;
         }
         if !rule.state_match {

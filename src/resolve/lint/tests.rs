@@ -145,6 +145,16 @@ fn layer_3_rules_have_the_instances_that_they_are_compiled_to() {
 }
 
 #[test]
+fn an_icmp_type_in_both_directions_is_seen_from_both_ends() {
+    let rule = "<rule action='drop' direction='inout'><icmp srcipaddr='10.0.0.9' type='8'/></rule>";
+    let written = frames(rule, Side::ToGuest, Quirks::Fixed).expect("it has an instance");
+    let reversed = frames(rule, Side::FromGuest, Quirks::Fixed).expect("it has an instance");
+    assert!(!written.cover(&reversed) && !reversed.cover(&written), "one looks at the source, the other at the destination");
+    assert_eq!(reversed, dropped("<icmp dstipaddr='10.0.0.9' type='8'/>"));
+    assert_eq!(frames(rule, Side::FromGuest, Quirks::Libvirt), None);
+}
+
+#[test]
 fn states_are_compared_as_they_are_compiled() {
     let accept = |direction, element: &str| {
         let rule = format!("<rule action='accept' direction='{direction}'>{element}</rule>");
