@@ -25,6 +25,7 @@ mod packet;
 mod plan_cases;
 mod plan_laws;
 mod plan_real;
+mod quirks;
 mod refusals;
 mod restrained;
 mod round_trip;

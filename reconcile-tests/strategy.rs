@@ -2,7 +2,7 @@
 //!
 //! What is left out, the tools refuse (a protocol's options without that protocol, `! -p 0`, an inverted `/0` with nf_tables) or cannot
 //! say back: `! --sport 0:65535` of tcp and udp and `--tcp-flags NONE SYN` match nothing, yet iptables-nft 1.8.9 prints both as no match;
-//! ebtables prints the Ethernet type 0x600 as `Length`, and the kernel forgets a VLAN priority beside an id other than 0.
+//! ebtables prints the Ethernet type 0x600 and its negation as `Length`, and the kernel forgets a VLAN priority beside an id other than 0.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -240,8 +240,9 @@ enum Kind {
 
 fn bridge_matches() -> BoxedStrategy<(Kind, Vec<BridgeMatch>)> {
     let number = |number| Kind::Protocol(Some(Invertible::is(EtherType::Type(number))));
-    let ether_type = prop_oneof![(0x601..=u16::MAX).prop_map(EtherType::Type), Just(EtherType::Length)];
-    let other = of(invertible(ether_type)).prop_map(|protocol| (Kind::Protocol(protocol), Vec::new()));
+    let ether_type = invertible((0x601..=u16::MAX).prop_map(EtherType::Type));
+    let ether_type = prop_oneof![ether_type, Just(Invertible::is(EtherType::Length))];
+    let other = of(ether_type).prop_map(|protocol| (Kind::Protocol(protocol), Vec::new()));
     prop_oneof![
         other,
         vlan_matches().prop_map(move |matches| (number(0x8100), matches)),

@@ -4,6 +4,7 @@
 //! reference or knows a default that depends on another file: that is [`crate::resolve`]'s.
 
 pub mod attribute;
+pub mod dependence;
 pub mod filter;
 pub mod interface;
 pub mod network;

@@ -95,12 +95,14 @@ impl Instances<'_> {
     /// The rule for one side; `None` where there is none (nwfilter.md 2.7 and 2.8).
     fn make(&self, side: Side) -> Result<Option<IpRule>, Fault> {
         let facing = self.facing(side);
+        self.check_source_mac()?;
         // Made even where it is then left out, so that no fault depends on the direction.
         let mut made = condition::compile(self.rule, facing, self.target(side)?, self.quirks)?;
-        if self.state_speaks_of_other(side) || facing == Facing::Reversed && self.stands_as_written_only(&made) {
+        if self.state_speaks_of_other(side) || facing == Facing::Reversed && self.stands_as_written_only(side, &made) {
             return Ok(None);
         }
-        made.matches.extend(self.states(side).map(|states| IpMatch::ConnectionState(Invertible::is(states))));
+        let negated = self.negates_states();
+        made.matches.extend(self.states(side).map(|states| IpMatch::ConnectionState(Invertible::new(negated, states))));
         made.matches.extend(self.conversation(side).map(IpMatch::ConnectionDirection));
         Ok(Some(made))
     }
@@ -134,13 +136,40 @@ impl Instances<'_> {
     }
 
     /// Limits are never reversed, ICMP types only in `inout` rules (rows 5 and 22). A source Ethernet address cannot be, so where the rule says nothing else
-    /// there is nothing to reverse; states, sets and comments do not count.
-    fn stands_as_written_only(&self, reversed: &IpRule) -> bool {
+    /// there is nothing to reverse; states, sets and comments do not count. Where it says more, `fixed` reverses it for replies only: anything else would
+    /// be judged without its Ethernet address.
+    fn stands_as_written_only(&self, side: Side, reversed: &IpRule) -> bool {
+        let lacks_address = self.quirks == Quirks::Fixed && !self.is_reply(side);
         let counts = |made: &IpMatch| !matches!(made, IpMatch::Set(_) | IpMatch::ConnectionLimit(_) | IpMatch::Comment(_));
         let says_something = reversed.source.is_some() || reversed.destination.is_some() || reversed.matches.iter().any(counts);
         connection_limit(self.rule).is_some()
             || icmp_type(self.rule).is_some() && self.rule.direction != Direction::InOut
-            || self.rule.condition(Name::SrcMacAddr).is_some() && !says_something
+            || self.rule.condition(Name::SrcMacAddr).is_some() && (lacks_address || !says_something)
+    }
+
+    /// No rule can look at the Ethernet address that a packet goes to, so one that should in one of two directions cannot be made.
+    ///
+    /// libvirt makes it without the address, or not at all.
+    fn check_source_mac(&self) -> Result<(), Fault> {
+        match self.rule.condition(Name::SrcMacAddr) {
+            Some(mac) if self.quirks == Quirks::Fixed && self.rule.direction == Direction::InOut => {
+                let message = "`srcmacaddr` cannot be matched in both directions";
+                let expected = "iptables cannot look at the address that a packet goes to";
+                Err(Fault::at(mac, "source-mac-inout", message, expected).help("write one rule for `in` and one for `out`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an instance lets through replies to what the rule let in, and nothing else.
+    fn is_reply(&self, side: Side) -> bool {
+        matches!(self.conversation(side), Some(ConnectionDirection::Reply))
+    }
+
+    /// `match='no'` on `state`, which libvirt does not look at.
+    fn negates_states(&self) -> bool {
+        let own = self.explicit_states().is_some();
+        own && self.quirks == Quirks::Fixed && self.rule.condition(Name::State).is_some_and(|state| state.negated)
     }
 
     /// `state`, where it counts: then it alone decides which instances there are and what they match (mode B).

@@ -78,10 +78,12 @@ pub struct Rule {
     pub state_match: bool,
     /// The protocol element's name.
     pub protocol: Protocol,
-    /// The attributes of all its same-named protocol elements, merged (nwfilter.md 1.4): unique names, later values winning in
-    /// the place of the first, `state` or-ed. Element by element and within one in the order of the table: the order in which
+    /// The attributes of all its same-named protocol elements, merged (nwfilter.md 1.4): unique names, later values winning, `state` or-ed. Element by element and within one in the order of the table: the order in which
     /// libvirt looks for variables (4.4).
     pub attributes: Vec<Attribute>,
+    /// Variables of attributes that a later element gave again, with their places. They decide nothing, but libvirt wants a value for each and
+    /// repeats the rule for every element of their lists.
+    pub overridden: Vec<(Access, Span)>,
     /// The `<rule>` start tag.
     pub span: Span,
 }

@@ -61,7 +61,16 @@ fn rule(protocol: Protocol, attributes: Vec<Attribute>) -> Entry {
 }
 
 fn acting(action: Action, direction: Direction, priority: i16, protocol: Protocol, attributes: Vec<Attribute>) -> Entry {
-    Entry::Rule(Arc::new(Rule { action, direction, priority, state_match: true, protocol, attributes, span: span() }))
+    Entry::Rule(Arc::new(Rule {
+        action,
+        direction,
+        priority,
+        state_match: true,
+        protocol,
+        attributes,
+        overridden: Vec::new(),
+        span: span(),
+    }))
 }
 
 fn include(name: &str, parameters: &[(&str, &str)]) -> Entry {

@@ -11,7 +11,6 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::variables::has;
 use crate::addr::Mac;
 use crate::model::Quirks;
 use crate::model::attribute::{ARP_OPCODES, AttributeSpec, IP_PROTOCOLS, ValueKind};
@@ -41,6 +40,18 @@ enum Notation {
 const ETHER_TYPES: [(&str, u32); 6] =
     [("arp", 0x806), ("rarp", 0x8035), ("ip", 0x800), ("ipv4", 0x800), ("ipv6", 0x86dd), ("802_1Q", 0x8100)];
 
+/// Reads the text that a variable puts in place of an attribute, unless libvirt puts it into no command; `None` where it makes no condition.
+///
+/// # Errors
+/// When the tool would refuse the text, or `fixed` quirks do.
+pub(super) fn bind(text: &str, rule: &Rule, spec: &AttributeSpec, quirks: Quirks) -> Result<Option<Literal>, Refusal> {
+    if quirks == Quirks::Fixed || !is_passed_over(rule, spec.name) {
+        return read(text, rule, spec, quirks);
+    }
+    // That a set has directions counts even where they are not looked at.
+    Ok((spec.kind == ValueKind::SetDirections).then(|| Literal::SetDirections(Vec::new())))
+}
+
 /// Reads the text that a variable puts in place of an attribute; `None` where a variable makes no condition at all.
 ///
 /// # Errors
@@ -68,6 +79,20 @@ pub(super) fn read(text: &str, rule: &Rule, spec: &AttributeSpec, quirks: Quirks
         ValueKind::SetDirections => set_direction(text)?,
     };
     Ok(Some(value))
+}
+
+/// Whether libvirt puts this attribute into no command, so that no tool ever reads its text.
+fn is_passed_over(rule: &Rule, name: AttributeName) -> bool {
+    use AttributeName as A;
+    let matches_sets = matches!(rule.protocol, Protocol::All | Protocol::AllIpv6);
+    match name {
+        A::SrcIpFrom | A::SrcIpTo if rule.has(A::SrcIpAddr) => true,
+        A::DstIpFrom | A::DstIpTo if rule.has(A::DstIpAddr) => true,
+        // Row 7
+        A::IpSet => matches_sets != rule.has(A::IpSetFlags),
+        A::IpSetFlags => !matches_sets || !rule.has(A::IpSet),
+        _ => rule.missing_base(name).is_some(),
+    }
 }
 
 /// An IPv4 address in four decimal parts. In libvirt quirks also as the tools read it: parts in C notation, and missing ones zero.
@@ -266,7 +291,7 @@ fn port(text: &str, rule: &Rule, name: AttributeName, quirks: Quirks) -> Result<
         _ => None,
     };
     // With an end of its own the command would hold two colons.
-    if end.is_none_or(|end| has(rule, end)) {
+    if end.is_none_or(|end| rule.has(end)) {
         return Err(Refusal::new("expected one port: the rule gives both ends of the range"));
     }
     let bound = |text: &str, absent: u16| if text.is_empty() { Ok(Some(absent)) } else { one(text) };

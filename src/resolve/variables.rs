@@ -14,7 +14,7 @@ use super::{Condition, PolicyRule};
 use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::model::attribute::AttributeSpec;
-use crate::model::filter::{Access, Attribute, AttributeName, Chain, Element, Literal, Parameter, Rule, Value};
+use crate::model::filter::{Access, Attribute, Chain, Element, Literal, Parameter, Rule, Value};
 use crate::source::Span;
 
 /// How many list elements a guest's rules may look at, all together: a bound on time, where long lists of one repeated value
@@ -67,7 +67,8 @@ struct Iteration<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Use<'a> {
     access: &'a Access,
-    spec: &'static AttributeSpec,
+    /// `None` for an attribute that a later element gave again: nobody reads the value.
+    spec: Option<&'static AttributeSpec>,
     span: Span,
 }
 
@@ -153,21 +154,25 @@ impl<'a> PreparedRule<'a> {
     /// Sorts out a rule that stands in a filter of this chain.
     pub(super) fn new(rule: &'a Rule, chain: &'a Chain) -> Self {
         let mut prepared = Self { rule, chain, iterators: Vec::new(), slots: vec![None; rule.attributes.len()] };
-        if rule.attributes.iter().all(|attribute| matches!(attribute.value, Value::Literal(_))) {
+        if rule.overridden.is_empty() && rule.attributes.iter().all(|attribute| matches!(attribute.value, Value::Literal(_))) {
             return prepared;
+        }
+        for (access, span) in &rule.overridden {
+            prepared.add_use(Use { access, spec: None, span: *span });
         }
         // Iterator 0 comes first wherever it appears, the others as the attributes stand: element by element, the protocol's table within each
         // (nwfilter.md 4.4).
         for (at, attribute) in rule.attributes.iter().enumerate() {
             let Value::Variable(access) = &attribute.value else { continue };
             let Some(spec) = rule.protocol.attribute(attribute.name) else { continue };
-            prepared.add_use(at, Use { access, spec, span: attribute.span });
+            prepared.slots[at] = Some(prepared.add_use(Use { access, spec: Some(spec), span: attribute.span }));
         }
         prepared.put_iterator_zero_first();
         prepared
     }
 
-    fn add_use(&mut self, attribute: usize, used: Use<'a>) {
+    /// Adds a use; gives the number of its iterator, and its own among the uses of that.
+    fn add_use(&mut self, used: Use<'a>) -> (usize, usize) {
         let number = match used.access.element {
             Element::Iterated(number) => Some(number),
             Element::Fixed(_) => None,
@@ -177,8 +182,8 @@ impl<'a> PreparedRule<'a> {
             self.iterators.push(Iteration { number, uses: Vec::new() });
             self.iterators.len() - 1
         });
-        self.slots[attribute] = Some((at, self.iterators[at].uses.len()));
         self.iterators[at].uses.push(used);
+        (at, self.iterators[at].uses.len() - 1)
     }
 
     fn put_iterator_zero_first(&mut self) {
@@ -288,11 +293,15 @@ impl<'a> Expansion<'a> {
         for row in rows {
             let mut typed = Vec::with_capacity(row.len());
             for (used, item) in iterator.uses.iter().zip(row) {
-                match value::read(&item.text, rule, used.spec, self.quirks) {
+                let Some(spec) = used.spec else {
+                    typed.push(None);
+                    continue;
+                };
+                match value::bind(&item.text, rule, spec, self.quirks) {
                     Ok(value) => typed.push(value),
                     Err(refusal) => {
                         faultless = false;
-                        self.fault(|| refused_value(used, item, refusal));
+                        self.fault(|| refused_value(used, spec, item, refusal));
                     }
                 }
             }
@@ -359,16 +368,11 @@ fn uneven(iterator: &Iteration<'_>, short: (usize, &[Item]), long: (usize, &[Ite
         .help(format!("give `{name}` an iterator of its own, `${name}[@1]`, or name one element, `${name}[0]`"))
 }
 
-fn refused_value(used: &Use<'_>, item: &Item, refusal: value::Refusal) -> Diagnostic {
-    let message = format!("`{}` is no value for `{}`, which `{}` gives", item.text, used.spec.xml, used.access.name);
+fn refused_value(used: &Use<'_>, spec: &AttributeSpec, item: &Item, refusal: value::Refusal) -> Diagnostic {
+    let message = format!("`{}` is no value for `{}`, which `{}` gives", item.text, spec.xml, used.access.name);
     let fault = Diagnostic::error("invalid-variable-value", message, item.span, refusal.expected).also(used.span, "used here");
     match refusal.help {
         Some(help) => fault.help(help),
         None => fault,
     }
-}
-
-/// True when the rule has this attribute.
-pub(super) fn has(rule: &Rule, name: AttributeName) -> bool {
-    rule.attributes.iter().any(|attribute| attribute.name == name)
 }

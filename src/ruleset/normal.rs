@@ -7,7 +7,7 @@
 use ipnet::IpNet;
 
 use super::Family;
-use super::rule::{BridgeMatch, BridgeRule, IcmpType, Invertible, IpMatch, IpRule, MacNet, TcpFlags};
+use super::rule::{BridgeMatch, BridgeRule, EtherType, IcmpType, Invertible, IpMatch, IpRule, MacNet, TcpFlags};
 use crate::addr::{Mac, PortRange};
 
 /// The longest comment in bytes: the kernel's buffer has 256 with the end mark.
@@ -40,6 +40,11 @@ pub fn ip_rule(family: Family, mut rule: IpRule) -> IpRule {
 /// Brings a rule of ebtables into normal form.
 #[must_use]
 pub fn bridge_rule(mut rule: BridgeRule) -> BridgeRule {
+    // `-p 0x600` is shown as `Length`, which then is all that can be known of it.
+    rule.protocol = rule.protocol.map(|protocol| match protocol.value {
+        EtherType::Type(0x600) => Invertible { value: EtherType::Length, ..protocol },
+        _ => protocol,
+    });
     rule.source = rule.source.and_then(mac_net);
     rule.destination = rule.destination.and_then(mac_net);
     for entry in &mut rule.matches {

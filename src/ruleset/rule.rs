@@ -206,9 +206,10 @@ pub struct BridgeRule {
 /// `-p` of ebtables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EtherType {
-    /// An Ethernet type, 0x601 to 0xffff: ebtables 1.8.9 takes 0x600, but prints it as it prints `LENGTH`.
+    /// An Ethernet type, 0x601 to 0xffff.
     Type(u16),
-    /// `LENGTH`: an 802.3 frame.
+    /// What ebtables 1.8.9 shows as `Length`: type 0x600, or 802.3 frames, which nobody can tell apart. Written as the type, since no filter
+    /// can mean the frames.
     Length,
 }
 

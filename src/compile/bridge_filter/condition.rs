@@ -16,9 +16,9 @@ const WITH_PORTS: [u8; 4] = [6, 17, 33, 132];
 const LAST_VLAN: u16 = 4094;
 /// Below it ebtables refuses `--vlan-encap` (the kernel's shortest frame).
 const LEAST_ENCAP: u16 = 60;
-/// Up to it a number in an Ethernet header is a length. ebtables 1.8.9 takes 1536 itself for a type, but then shows it as `Length`, and its
-/// negation too, so nobody could tell what is there.
-const LAST_LENGTH: u16 = 1536;
+/// The lowest number in an Ethernet header that is no length. ebtables 1.8.9 shows it as `Length` all the same, and its negation as if it were none,
+/// so nobody could tell that.
+const LEAST_TYPE: u16 = 0x600;
 
 /// One rule as seen from one side.
 struct View<'a> {
@@ -103,7 +103,7 @@ impl View<'_> {
         }
         let Some(id) = self.get(Name::ProtocolId) else { return Ok(None) };
         let ether_type = value::number(id)?;
-        if ether_type <= LAST_LENGTH {
+        if ether_type < LEAST_TYPE || ether_type == LEAST_TYPE && id.negated {
             let expected = "expected a number from 1537 to 65535";
             return Err(Fault::at(id, "unusable-value", "ebtables takes this number for a length", expected));
         }
@@ -226,7 +226,8 @@ impl View<'_> {
 
     /// libvirt prints the destination with the source's mask when it has none of its own (row 9).
     fn arp_destination_mask(&self) -> Name {
-        let inherits = self.quirks == Quirks::Libvirt && self.get(Name::ArpDstIpMask).is_none();
+        let lacks_own = self.get(Name::ArpDstIpMask).is_none() && self.get(Name::ArpSrcIpAddr).is_some();
+        let inherits = self.quirks == Quirks::Libvirt && lacks_own;
         if inherits { Name::ArpSrcIpMask } else { Name::ArpDstIpMask }
     }
 

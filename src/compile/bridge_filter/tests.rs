@@ -242,7 +242,9 @@ fn what_the_tools_refuse_holds_the_guest() {
     assert_eq!(fault_of("drop out 500 vlan vlanid=4095"), ("unusable-value", 101));
     assert_eq!(fault_of("drop out 500 vlan $encap-protocol=10"), ("unusable-value", 101));
     assert_eq!(fault_of("drop out 500 mac $protocolid=5"), ("unusable-value", 101));
-    assert_eq!(fault_of("drop out 500 mac protocolid=0x600"), ("unusable-value", 101));
+    assert_eq!(fault_of("drop out 500 mac !protocolid=0x600"), ("unusable-value", 101));
+    assert_eq!(fault_of("drop out 500 mac protocolid=0x5ff"), ("unusable-value", 101));
+    assert_sent("drop out 500 mac protocolid=0x600", Fixed, &["-p 0x600 -j DROP"]);
     assert_eq!(fault_of("drop out 500 mac srcmacaddr=02:00:00:00:00:00 srcmacmask=00:00:00:00:00:00"), ("empty-mac-mask", 102));
     assert_eq!(fault_of("drop out 500 ip !protocol=6 dstportstart=22"), ("ports-without-protocol", 102));
     assert_eq!(fault_of("drop out 500 ip protocol=1 dstportstart=22"), ("ports-without-protocol", 102));
@@ -317,7 +319,11 @@ fn an_end_that_something_later_would_drop_at_is_pointed_at() {
     let said = |rules: &str| [Fixed, Libvirt].map(|quirks| remarks_on(rules, quirks).contains(&"open-chain-end"));
     assert_eq!(said(DHCP), [false; 2], "nothing is dropped later");
     assert_eq!(said(&format!("{DHCP}\ndrop inout 1000")), [true; 2]);
-    assert_eq!(said(&format!("{DHCP}\nipv4-ip -650: drop out 500 ip srcipaddr=10.0.0.9")), [true; 2], "dropped in a chain that comes later");
+    assert_eq!(
+        said(&format!("{DHCP}\nipv4-ip -650: drop out 500 ip srcipaddr=10.0.0.9")),
+        [true; 2],
+        "dropped in a chain that comes later"
+    );
     assert_eq!(said(&format!("drop inout -1000 mac protocolid=0x88cc\n{DHCP}")), [false; 2], "dropped before");
     assert_eq!(said(&format!("{DHCP}\nipv4-ip -750: drop out 500 ip")), [false; 2], "dropped in a chain that comes before");
     assert_eq!(said(&format!("{DHCP}\nipv4 -700: return out 500\ndrop inout 1000")), [false; 2], "the end is not reached");
@@ -329,7 +335,9 @@ fn a_chain_whose_end_can_be_reached_returns_in_fixed_quirks() {
         let rules = rules_of(rules, quirks);
         rules.returning.iter().map(|id| id.chain.to_string()).collect::<Vec<_>>()
     };
-    let open = format!("{DHCP}\narp -500: drop in 100 arp opcode=9\nmac -800: drop out 500\nrarp -400: drop out 500\nrarp -400: accept out 900 rarp");
+    let open = format!(
+        "{DHCP}\narp -500: drop in 100 arp opcode=9\nmac -800: drop out 500\nrarp -400: drop out 500\nrarp -400: accept out 900 rarp"
+    );
     assert_eq!(returning(&open, Fixed), ["I-vnet0-ipv4", "O-vnet0-arp"]);
     assert_eq!(returning(&open, Libvirt), Vec::<String>::new());
     assert_eq!(returning("ipv4 -700: continue out 100", Fixed), ["I-vnet0-ipv4"], "`continue` decides nothing");

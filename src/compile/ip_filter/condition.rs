@@ -67,10 +67,10 @@ impl View<'_> {
         Ok(Some(match condition.name {
             // `-m mac --mac-source A`; iptables knows no destination, so it is left out of reversed instances.
             Name::SrcMacAddr if facing == Facing::AsWritten => IpMatch::MacSource(invertible(condition, value::mac(condition)?)),
-            Name::SrcIpFrom if self.get(Name::SrcIpAddr).is_none() => {
+            Name::SrcIpFrom if self.counts_range(Name::SrcIpAddr) => {
                 facing.choose(IpMatch::SourceRange as fn(_) -> _, IpMatch::DestinationRange)(self.addresses(condition, Name::SrcIpTo)?)
             }
-            Name::DstIpFrom if self.get(Name::DstIpAddr).is_none() => {
+            Name::DstIpFrom if self.counts_range(Name::DstIpAddr) => {
                 facing.choose(IpMatch::DestinationRange as fn(_) -> _, IpMatch::SourceRange)(self.addresses(condition, Name::DstIpTo)?)
             }
             Name::Dscp => IpMatch::Dscp(invertible(condition, value::number_to(condition, 63)?)),
@@ -93,6 +93,11 @@ impl View<'_> {
             },
             _ => return Ok(None),
         }))
+    }
+
+    /// libvirt passes over a range beside an address.
+    fn counts_range(&self, address: Name) -> bool {
+        self.quirks == Quirks::Fixed || self.get(address).is_none()
     }
 
     /// `-m iprange --src-range F-T`; iptables takes a descending range, which matches nothing, so `fixed` takes none
@@ -139,7 +144,9 @@ impl View<'_> {
             (Protocol::Udp | Protocol::UdpIpv6, Quirks::Libvirt) => value::ports(start, end)?,
             _ => value::ascending_ports(start, end)?,
         };
-        if negated && range == PortRange::ALL {
+        // The tools show no port then, but for sctp, where libvirt has it so.
+        let shown = self.quirks == Quirks::Libvirt && matches!(self.rule.protocol, Protocol::Sctp | Protocol::SctpIpv6);
+        if negated && range == PortRange::ALL && !shown {
             return Err(Fault::at(start, "matches-nothing", "no packet has a port outside all ports", "expected a smaller range"));
         }
         Ok(Invertible::new(negated, range))
@@ -175,7 +182,7 @@ impl View<'_> {
     /// `-m set --match-set NAME FLAGS` (row 7)
     ///
     /// libvirt matches a set on `all` and `all-ipv6` only: there it forgets one without flags, elsewhere it forgets one with flags and is
-    /// refused one without. `fixed` matches it everywhere and needs the flags.
+    /// refused one without. `fixed` matches it everywhere and needs the flags. libvirt does not look at `match` here.
     fn set(&self, condition: &Condition) -> Made {
         let everything = matches!(self.rule.protocol, Protocol::All | Protocol::AllIpv6);
         let flags = self.get(Name::IpSetFlags);
@@ -197,7 +204,8 @@ impl View<'_> {
         // libvirt pastes a variable as it is, without swapping (nwfilter.md 4.2).
         let swapped = self.facing == Facing::Reversed && !(self.quirks == Quirks::Libvirt && flags.from_variable);
         let source = directions.iter().map(|&direction| (direction == SetDirection::Source) != swapped).collect();
-        Ok(Some(IpMatch::Set(Invertible::is(SetMatch { name: name.clone(), source }))))
+        let negated = self.quirks == Quirks::Fixed && condition.negated;
+        Ok(Some(IpMatch::Set(Invertible::new(negated, SetMatch { name: name.clone(), source }))))
     }
 
     /// `-m connlimit [!] --connlimit-above N`; iptables says `--connlimit-upto` for `!`

@@ -228,11 +228,27 @@ fn a_limit_keeps_explicit_states_unless_it_accepts() {
 fn a_sender_is_matched_as_written_only() {
     let mac = "-m mac --mac-source 02:00:00:00:00:99";
     assert_both_quirks("drop out 500 all srcmacaddr=02:00:00:00:00:99 comment=x", &[&format!("{mac} -m comment --comment x -j DROP")], &[]);
+    let more = "drop out 500 all srcmacaddr=02:00:00:00:00:99 dscp=0";
+    let from = format!("{mac} -m dscp --dscp 0x00 -j DROP");
+    assert_rules("iptables", more, Libvirt, &[&from], &["-m dscp --dscp 0x00 -j DROP"]);
+    assert_rules("iptables", more, Fixed, &[&from], &[]);
+    let state = "-m conntrack --ctstate";
     assert_both_quirks(
-        "drop out 500 all srcmacaddr=02:00:00:00:00:99 dscp=0",
-        &[&format!("{mac} -m dscp --dscp 0x00 -j DROP")],
-        &["-m dscp --dscp 0x00 -j DROP"],
+        "accept out 500 tcp srcmacaddr=02:00:00:00:00:99 dstportstart=22",
+        &[&format!("-p tcp {mac} -m tcp --dport 22 {state} NEW,ESTABLISHED -m conntrack --ctdir ORIGINAL -j RETURN")],
+        &[&format!("-p tcp -m tcp --sport 22 {state} ESTABLISHED -m conntrack --ctdir REPLY -j ACCEPT")],
     );
+    assert_eq!(fault_in("drop inout 500 all srcmacaddr=02:00:00:00:00:99", Fixed).0, "source-mac-inout");
+}
+
+#[test]
+fn states_and_sets_are_negated_in_fixed_quirks_only() {
+    let states = "drop out 500 all !state=NEW";
+    assert_rules("iptables", states, Fixed, &["-m conntrack ! --ctstate NEW -j DROP"], &[]);
+    assert_rules("iptables", states, Libvirt, &["-m conntrack --ctstate NEW -j DROP"], &[]);
+    let set = "drop out 500 all !ipset=s ipsetflags=src";
+    assert_rules("iptables", set, Fixed, &["-m set ! --match-set s src -j DROP"], &["-m set ! --match-set s dst -j DROP"]);
+    assert_rules("iptables", set, Libvirt, &["-m set --match-set s src -j DROP"], &["-m set --match-set s dst -j DROP"]);
 }
 
 #[test]
@@ -253,8 +269,12 @@ fn flags_on_tcp_ipv6_are_honoured() {
 }
 
 #[test]
-fn a_range_of_addresses_counts_only_without_an_address() {
-    assert_both_quirks("drop in 500 all srcipaddr=10.0.0.1 srcipfrom=10.0.0.2", &["-d 10.0.0.1/32 -j DROP"], &["-s 10.0.0.1/32 -j DROP"]);
+fn libvirt_passes_over_a_range_of_addresses_beside_an_address() {
+    let both = "drop in 500 all srcipaddr=10.0.0.1 srcipfrom=10.0.0.2";
+    assert_rules("iptables", both, Libvirt, &["-d 10.0.0.1/32 -j DROP"], &["-s 10.0.0.1/32 -j DROP"]);
+    let range = |option| format!("-m iprange --{option}-range 10.0.0.2-10.0.0.2 -j DROP");
+    let (from, to) = (format!("-d 10.0.0.1/32 {}", range("dst")), format!("-s 10.0.0.1/32 {}", range("src")));
+    assert_rules("iptables", both, Fixed, &[&from], &[&to]);
     assert_both_quirks(
         "drop in 500 all dstipfrom=10.0.0.2",
         &["-m iprange --src-range 10.0.0.2-10.0.0.2 -j DROP"],

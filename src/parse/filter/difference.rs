@@ -5,13 +5,23 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
-use crate::model::filter::{Attribute, AttributeName, Direction, Layer, Literal, Protocol, Rule, Value};
+use crate::model::filter::{Action, Attribute, AttributeName, Direction, Layer, Literal, Protocol, Rule, Value};
 use crate::parse::report::Report;
 use crate::source::Span;
 
 /// Adds a note for each row that `rule` meets.
 pub(super) fn report_differences(rule: &Rule, report: &mut Report<'_>) {
-    let rows = [inout_icmp_type, inherited_negation, lost_set, encapsulated_decimal, inherited_arp_mask, unshifted_dscp];
+    let rows = [
+        inout_icmp_type,
+        inherited_negation,
+        lost_set,
+        encapsulated_decimal,
+        inherited_arp_mask,
+        unshifted_dscp,
+        lost_negation,
+        lost_range,
+        reversed_source_mac,
+    ];
     for difference in rows.into_iter().filter_map(|row| row(rule)) {
         report.add(difference.note(report.quirks()));
     }
@@ -92,7 +102,7 @@ fn encapsulated_decimal(rule: &Rule) -> Option<Difference> {
 /// Row 9: the destination address takes over the mask of the source address.
 fn inherited_arp_mask(rule: &Rule) -> Option<Difference> {
     let destination = attribute(rule, AttributeName::ArpDstIpAddr)?;
-    let mask = attribute(rule, AttributeName::ArpSrcIpMask)?;
+    let mask = attribute(rule, AttributeName::ArpSrcIpMask).filter(|_| rule.has(AttributeName::ArpSrcIpAddr))?;
     // A source mask of 32 bits is what the destination would have had anyway.
     let differs = attribute(rule, AttributeName::ArpDstIpMask).is_none() && mask.value != Value::Literal(Literal::Prefix(32));
     differs.then_some(Difference {
@@ -111,6 +121,49 @@ fn unshifted_dscp(rule: &Rule) -> Option<Difference> {
         span: dscp.span,
         libvirt: "layer-2 `dscp` is compared with the whole type-of-service octet",
         fixed: "layer-2 `dscp` is compared with the six DSCP bits",
+    })
+}
+
+/// Negated states and sets, where libvirt looks at no `match` (nwfilter.md 2.3).
+fn lost_negation(rule: &Rule) -> Option<Difference> {
+    let negated = |name| attribute(rule, name).filter(|attribute| attribute.negated);
+    let lost = negated(AttributeName::State).or_else(|| negated(AttributeName::IpSet))?;
+    Some(Difference {
+        code: "lost-negation",
+        span: lost.span,
+        libvirt: "`state` and `ipset` are never negated",
+        fixed: "`state` and `ipset` are negated by their own element's `match`",
+    })
+}
+
+/// A range of addresses beside an address of the same end (nwfilter.md 2.6).
+fn lost_range(rule: &Rule) -> Option<Difference> {
+    let pairs = [(AttributeName::SrcIpFrom, AttributeName::SrcIpAddr), (AttributeName::DstIpFrom, AttributeName::DstIpAddr)];
+    let (range, _) = pairs.into_iter().find(|&(range, address)| rule.has(range) && rule.has(address))?;
+    Some(Difference {
+        code: "lost-address-range",
+        span: attribute(rule, range)?.span,
+        libvirt: "a range of addresses is ignored beside an address, which widens the rule",
+        fixed: "a range of addresses counts beside an address",
+    })
+}
+
+/// A source Ethernet address that the rule of the other direction cannot look at (nwfilter.md 2.7). Replies to what it let in need not be looked at again.
+fn reversed_source_mac(rule: &Rule) -> Option<Difference> {
+    let mac = attribute(rule, AttributeName::SrcMacAddr).filter(|_| rule.protocol.layer() != Layer::Link)?;
+    // Without any of these libvirt makes no rule of the other direction either.
+    let looks_at_more = rule.attributes.iter().any(|other| {
+        use AttributeName as A;
+        !matches!(other.name, A::SrcMacAddr | A::State | A::IpSet | A::IpSetFlags | A::Comment | A::ConnLimitAbove)
+    });
+    let one_way =
+        rule.direction == Direction::InOut || [AttributeName::Type, AttributeName::ConnLimitAbove].iter().any(|&name| rule.has(name));
+    let replies = rule.action == Action::Accept && rule.state_match;
+    (looks_at_more && !one_way && !replies).then_some(Difference {
+        code: "reversed-source-mac",
+        span: mac.span,
+        libvirt: "packets of the other direction are judged without their Ethernet address",
+        fixed: "packets of the other direction are left to other rules",
     })
 }
 

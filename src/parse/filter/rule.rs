@@ -7,11 +7,12 @@ use super::chain::parse_priority;
 use super::difference;
 use super::element::read_element;
 use crate::diagnostic::Diagnostic;
-use crate::model::filter::{Action, Attribute, AttributeName, Direction, Layer, Literal, Protocol, Rule, Value};
+use crate::model::filter::{Access, Action, Attribute, AttributeName, Direction, Layer, Literal, Protocol, Rule, Value};
 use crate::parse::report::Report;
 use crate::parse::value::{read_keyword, require};
 use crate::parse::visit::Visit;
 use crate::parse::xml::{self, Element};
+use crate::source::Span;
 
 const ACTIONS: [(&str, Action); 5] = [
     ("accept", Action::Accept),
@@ -36,11 +37,16 @@ pub(super) fn read_rule(element: &Element<'_>, report: &mut Report<'_>) -> Optio
     let direction = direction.and_then(|direction| read_keyword(direction, &DIRECTIONS, report.diagnostics()));
     let priority = visit.attribute("priority").map_or(DEFAULT_PRIORITY, |priority| read_priority(priority, report));
     let state_match = visit.attribute("statematch").is_none_or(|word| read_state_match(word, report));
-    let (protocol, attributes) = read_protocol(&mut visit, report);
+    let Matched { protocol, attributes, overridden } = read_protocol(&mut visit, report);
     visit.finish(report.diagnostics());
-    let rule = Rule { action: action?, direction: direction?, priority, state_match, protocol, attributes, span: element.span };
+    let (action, direction) = (action?, direction?);
+    let rule = Rule { action, direction, priority, state_match, protocol, attributes, overridden, span: element.span };
     if let Some(written) = written_action.filter(|_| rule.action == Action::Continue && protocol.layer() != Layer::Link) {
         report.add(continue_on_ip(written));
+    }
+    // An attribute that could not be read is there all the same.
+    if !report.has_errors_since(start) {
+        report_missing_bases(&rule, report);
     }
     // A rule that will not be made differs from nothing.
     if !report.has_errors_since(start) {
@@ -73,39 +79,82 @@ fn read_state_match(attribute: &xml::Attribute<'_>, report: &mut Report<'_>) -> 
     true
 }
 
+/// What the protocol elements of a rule say together.
+struct Matched {
+    protocol: Protocol,
+    attributes: Vec<Attribute>,
+    overridden: Vec<(Access, Span)>,
+}
+
 /// Reads the protocol elements of a rule and merges those that count.
-fn read_protocol(visit: &mut Visit<'_>, report: &mut Report<'_>) -> (Protocol, Vec<Attribute>) {
-    let mut protocol = Protocol::None;
+fn read_protocol(visit: &mut Visit<'_>, report: &mut Report<'_>) -> Matched {
+    let mut matched = Matched { protocol: Protocol::None, attributes: Vec::new(), overridden: Vec::new() };
     let mut first: Option<&Element<'_>> = None;
-    let mut attributes = Vec::new();
     for element in visit.all_children() {
         match (Protocol::named(element.name), first) {
             (None, _) => report.add_lax(unknown_protocol(element, report)),
-            (Some(_), Some(first)) if first.name != element.name => report.add(second_protocol(first, element)),
+            (Some(_), Some(first)) if first.name != element.name => report.add_lax(second_protocol(first, element)),
             (Some(known), _) => {
-                protocol = known;
+                matched.protocol = known;
                 first = first.or(Some(element));
-                merge(&mut attributes, read_element(element, known, report));
+                matched.merge(read_element(element, known, report), report);
                 // After each element, as libvirt does: a protocol that comes later comes too late.
-                check_ports(element, known, &attributes, report);
+                check_ports(element, known, &matched.attributes, report);
             }
         }
     }
-    (protocol, attributes)
+    matched
 }
 
-/// Adds the attributes of a further element: a later value replaces an earlier one in its place, connection states add up.
-fn merge(attributes: &mut Vec<Attribute>, further: Vec<Attribute>) {
-    for mut attribute in further {
-        let Some(earlier) = attributes.iter_mut().find(|earlier| earlier.name == attribute.name) else {
-            attributes.push(attribute);
-            continue;
-        };
-        if let (Value::Literal(Literal::States(old)), Value::Literal(Literal::States(new))) = (&earlier.value, &mut attribute.value) {
-            *new = new.union(*old);
+impl Matched {
+    /// Adds the attributes of a further element: a later value replaces an earlier one, connection states add up.
+    fn merge(&mut self, further: Vec<Attribute>, report: &mut Report<'_>) {
+        for mut attribute in further {
+            if let Some(at) = self.attributes.iter().position(|earlier| earlier.name == attribute.name) {
+                let earlier = self.attributes.remove(at);
+                if contradict(&earlier, &attribute) {
+                    report.add_lax(replaced(&earlier, &attribute, self.protocol));
+                }
+                match (earlier.value, &mut attribute.value) {
+                    (Value::Literal(Literal::States(old)), Value::Literal(Literal::States(new))) => *new = new.union(old),
+                    (Value::Variable(access), _) => self.overridden.push((access, earlier.span)),
+                    _ => {}
+                }
+            }
+            self.attributes.push(attribute);
         }
-        *earlier = attribute;
     }
+}
+
+/// Whether two values of one attribute cannot both be meant; states add up, and a comment decides nothing.
+fn contradict(earlier: &Attribute, later: &Attribute) -> bool {
+    let states = |attribute: &Attribute| matches!(attribute.value, Value::Literal(Literal::States(_)));
+    let replaced = earlier.value != later.value && !(states(earlier) && states(later));
+    (replaced || earlier.negated != later.negated) && later.name != AttributeName::Comment
+}
+
+/// An attribute that a later element of the rule gives again: libvirt forgets the earlier value, so the rule takes what the author excluded.
+fn replaced(earlier: &Attribute, later: &Attribute, protocol: Protocol) -> Diagnostic {
+    let message = format!("`{}` is given twice in one rule", xml_name(protocol, later.name));
+    Diagnostic::error("repeated-attribute", message, later.span, "libvirt matches this alone")
+        .also(earlier.span, "and forgets this")
+        .help("a rule matches what all its elements say: write a second `<rule>`")
+}
+
+/// Masks, ends and other dependents whose base is not there; libvirt passes over them.
+fn report_missing_bases(rule: &Rule, report: &mut Report<'_>) {
+    for attribute in &rule.attributes {
+        let Some(base) = rule.missing_base(attribute.name) else { continue };
+        let [name, base] = [attribute.name, base].map(|name| xml_name(rule.protocol, name));
+        let message = format!("`{name}` means nothing without `{base}`");
+        let fault = Diagnostic::error("attribute-without-base", message, attribute.span, "libvirt ignores it, which widens the rule");
+        report.add_lax(fault.help(format!("add `{base}`, or remove `{name}`")));
+    }
+}
+
+/// How the XML calls an attribute of this protocol.
+fn xml_name(protocol: Protocol, name: AttributeName) -> &'static str {
+    protocol.attribute(name).map_or("?", |spec| spec.xml)
 }
 
 /// The IP protocols whose ports ebtables can match: tcp, udp, dccp, sctp.

@@ -213,12 +213,16 @@ impl View<'_> {
             Name::DstIpAddr => self.net(condition, Name::DstIpMask),
             Name::ArpSrcIpAddr => self.net(condition, Name::ArpSrcIpMask),
             // libvirt lends it the source's mask (row 9).
-            Name::ArpDstIpAddr if self.quirks == Quirks::Libvirt && self.rule.condition(Name::ArpDstIpMask).is_none() => {
+            Name::ArpDstIpAddr
+                if self.quirks == Quirks::Libvirt
+                    && self.rule.condition(Name::ArpDstIpMask).is_none()
+                    && self.rule.condition(Name::ArpSrcIpAddr).is_some() =>
+            {
                 self.net(condition, Name::ArpSrcIpMask);
             }
             Name::ArpDstIpAddr => self.net(condition, Name::ArpDstIpMask),
-            Name::SrcIpFrom if self.rule.condition(Name::SrcIpAddr).is_none() => self.range(condition, Some(Name::SrcIpTo)),
-            Name::DstIpFrom if self.rule.condition(Name::DstIpAddr).is_none() => self.range(condition, Some(Name::DstIpTo)),
+            Name::SrcIpFrom if self.counts_range(Name::SrcIpAddr) => self.range(condition, Some(Name::SrcIpTo)),
+            Name::DstIpFrom if self.counts_range(Name::DstIpAddr) => self.range(condition, Some(Name::DstIpTo)),
             Name::SrcPortStart => self.range(condition, Some(Name::SrcPortEnd)),
             Name::DstPortStart => self.range(condition, Some(Name::DstPortEnd)),
             Name::RootPriority => self.range(condition, Some(Name::RootPriorityHi)),
@@ -245,6 +249,11 @@ impl View<'_> {
             // Parts of other conditions, `state` (see `conversation`), and what matches nothing.
             _ => {}
         }
+    }
+
+    /// libvirt passes over a range beside an address.
+    fn counts_range(&self, address: Name) -> bool {
+        self.quirks == Quirks::Fixed || self.rule.condition(address).is_none()
     }
 
     /// `A/M`: masks are ones followed by zeros.
@@ -340,7 +349,9 @@ impl View<'_> {
         let has = |name| rule.condition(name).is_some();
         let only_mac = has(Name::SrcMacAddr) && !REVERSIBLE.into_iter().any(has);
         let one_way = has_type && rule.direction != Direction::InOut;
-        if self.reversed && (one_way || has(Name::ConnLimitAbove) || only_mac) {
+        let replies = rule.action == Action::Accept && rule.state_match && rule.direction != Direction::InOut && !has(Name::State);
+        let lost_mac = self.quirks == Quirks::Fixed && has(Name::SrcMacAddr) && !replies;
+        if self.reversed && (one_way || has(Name::ConnLimitAbove) || only_mac || lost_mac) {
             return false;
         }
         if !rule.state_match {
@@ -376,7 +387,7 @@ impl View<'_> {
     fn is_negated(&self, condition: &Condition) -> bool {
         let inherits = self.quirks == Quirks::Libvirt && self.rule.protocol.layer() != Layer::Link;
         match condition.name {
-            Name::State => false,
+            Name::State => condition.negated && self.quirks == Quirks::Fixed,
             Name::DstPortStart if inherits => self.rule.condition(Name::SrcPortStart).is_some_and(|source| source.negated),
             _ => condition.negated,
         }

@@ -279,7 +279,7 @@ fn iptables_options_outside_the_model_make_a_rule_unknown() {
 #[test]
 fn ebtables_rules_are_read_as_printed() {
     let cases = [
-        ("-p Length -j ACCEPT", "-p LENGTH -j ACCEPT"),
+        ("-p Length -j ACCEPT", "-p 0x0600 -j ACCEPT"),
         ("-p ! LLDP -i ! vnet0 -j ACCEPT", "-i ! vnet0 -p ! 0x88cc -j ACCEPT"),
         (
             "-p IPv4 --ip-tos ! 0x1C --ip-proto tcp --ip-sport 1:65535 -j DROP",

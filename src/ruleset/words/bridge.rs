@@ -136,7 +136,7 @@ impl Display for EtherType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Type(number) => write!(f, "{number:#06x}"),
-            Self::Length => f.write_str("LENGTH"),
+            Self::Length => f.write_str("0x0600"),
         }
     }
 }

@@ -89,24 +89,47 @@ fn an_unknown_protocol_gets_a_suggestion() {
 }
 
 #[test]
-fn a_second_protocol_is_ignored_with_a_warning() {
-    for quirks in BOTH {
-        let parsed = expect(&around("<udp/><tcp srcportstart='1'/><udp dstportstart='5'/>"), quirks, &["?second-protocol"]);
-        let rule = only_rule(&parsed);
-        assert_eq!(rule.protocol, Protocol::Udp);
-        assert_eq!(rule.attributes.iter().map(|attribute| attribute.name).collect::<Vec<_>>(), [AttributeName::DstPortStart]);
-    }
+fn a_second_protocol_is_an_error_that_libvirt_ignores() {
+    let xml = around("<udp/><tcp srcportstart='1'/><udp dstportstart='5'/>");
+    expect(&xml, Quirks::Fixed, &["!second-protocol"]);
+    let parsed = expect(&xml, Quirks::Libvirt, &["?second-protocol"]);
+    let rule = only_rule(&parsed);
+    assert_eq!(rule.protocol, Protocol::Udp);
+    assert_eq!(rule.attributes.iter().map(|attribute| attribute.name).collect::<Vec<_>>(), [AttributeName::DstPortStart]);
 }
 
 #[test]
 fn repeated_elements_merge_and_the_later_value_wins() {
     let xml = around("<udp match='no' srcipaddr='10.0.0.1' dscp='1'/><udp srcipaddr='10.0.0.2' dstportstart='5'/>");
+    expect(&xml, Quirks::Fixed, &["!repeated-attribute"]);
+    let parsed = expect(&xml, Quirks::Libvirt, &["?repeated-attribute"]);
+    let found: Vec<_> = only_rule(&parsed).attributes.iter().map(|attribute| (attribute.name, attribute.negated)).collect();
+    assert_eq!(found, [(A::Dscp, true), (A::SrcIpAddr, false), (A::DstPortStart, false)]);
+    let address = Literal::Ipv4("10.0.0.2".parse().expect("an address"));
+    assert_eq!(value(only_rule(&parsed), A::SrcIpAddr), Some(&Value::Literal(address)));
     for quirks in BOTH {
-        let parsed = expect(&xml, quirks, &[]);
-        let found: Vec<_> = only_rule(&parsed).attributes.iter().map(|attribute| (attribute.name, attribute.negated)).collect();
-        assert_eq!(found, [(A::SrcIpAddr, false), (A::Dscp, true), (A::DstPortStart, false)]);
-        let address = Literal::Ipv4("10.0.0.2".parse().expect("an address"));
-        assert_eq!(value(only_rule(&parsed), A::SrcIpAddr), Some(&Value::Literal(address)));
+        expect(&around("<udp dstportstart='5' comment='a'/><udp dstportstart='5' comment='b'/>"), quirks, &[]);
+    }
+}
+
+#[test]
+fn what_belongs_to_something_that_is_not_there_is_an_error_that_libvirt_ignores() {
+    for inside in [
+        "<mac srcmacmask='ff:ff:ff:00:00:00'/>",
+        "<stp root-priority-hi='5'/>",
+        "<arp arpdstipmask='24'/>",
+        "<ip dstipmask='$M'/>",
+        "<tcp srcportend='5'/>",
+        "<all-ipv6 srcipto='fe80::1'/>",
+        "<all ipsetflags='src'/>",
+        "<icmp code='0'/>",
+    ] {
+        expect(&around(inside), Quirks::Fixed, &["!attribute-without-base"]);
+        expect(&around(inside), Quirks::Libvirt, &["?attribute-without-base"]);
+    }
+    for quirks in BOTH {
+        expect(&around("<ipv6 protocol='icmpv6' code='0'/>"), quirks, &[]);
+        expect(&around("<ip srcipmask='8'/><ip srcipaddr='10.0.0.0'/>"), quirks, &[]);
     }
 }
 
@@ -119,7 +142,11 @@ fn states_of_repeated_elements_add_up() {
 
 #[test]
 fn attributes_of_one_element_stand_in_the_order_of_the_table() {
-    let parsed = expect(&around("<tcp comment='c' dstportstart='1' srcipaddr='$A'/><tcp srcmacaddr='$M'/>"), Quirks::Fixed, &[]);
+    let parsed = expect(
+        &around("<tcp comment='c' dstportstart='1' srcipaddr='$A'/><tcp srcmacaddr='$M'/>"),
+        Quirks::Libvirt,
+        &[".reversed-source-mac"],
+    );
     let names: Vec<_> = only_rule(&parsed).attributes.iter().map(|attribute| attribute.name).collect();
     assert_eq!(names, [A::SrcIpAddr, A::DstPortStart, A::Comment, A::SrcMacAddr]);
 }
@@ -154,7 +181,7 @@ fn layer_2_ports_need_a_literal_protocol_before_them() {
     for quirks in BOTH {
         for good in [
             "<ip protocol='tcp' dstportstart='1'/>",
-            "<ipv6 protocol='33' srcportend='1'/>",
+            "<ipv6 protocol='33' srcportstart='1' srcportend='1'/>",
             "<ip protocol='sctp'/><ip srcportstart='$P'/>",
         ] {
             expect(&around(good), quirks, &[]);
@@ -170,7 +197,8 @@ fn layer_2_ports_need_a_literal_protocol_before_them() {
         ] {
             expect(&around(bad), quirks, &["!ports-without-protocol"]);
         }
-        expect(&around("<ip protocol='tcp' srcportstart='1'/><ip protocol='icmp'/>"), quirks, &["!ports-without-protocol"]);
+        let replaced = if quirks == Quirks::Fixed { "!repeated-attribute" } else { "?repeated-attribute" };
+        expect(&around("<ip protocol='tcp' srcportstart='1'/><ip protocol='icmp'/>"), quirks, &[replaced, "!ports-without-protocol"]);
     }
 }
 
@@ -185,6 +213,10 @@ fn rules_that_libvirt_makes_otherwise_have_a_note() {
         (state, "<vlan encap-protocol='arp'/>", ".misread-encap-protocol"),
         (state, "<arp arpsrcipaddr='10.0.0.0' arpsrcipmask='8' arpdstipaddr='10.1.1.1'/>", ".inherited-arp-mask"),
         (state, "<ip dscp='46'/>", ".unshifted-dscp"),
+        (state, "<tcp match='no' state='NEW'/>", ".lost-negation"),
+        (state, "<all match='no' ipset='s' ipsetflags='src'/>", ".lost-negation"),
+        (state, "<all srcipaddr='10.0.0.1' srcipfrom='10.0.0.2'/>", ".lost-address-range"),
+        (state, "<tcp srcmacaddr='2:0:0:0:0:1' dstportstart='22'/>", ".reversed-source-mac"),
     ] {
         for quirks in BOTH {
             expect(&rule_with(attributes, inside), quirks, &[code]);
@@ -202,6 +234,7 @@ fn rules_that_libvirt_makes_likewise_have_no_note() {
         "<arp arpsrcipaddr='10.0.0.0' arpsrcipmask='32' arpdstipaddr='10.1.1.1'/>",
         "<arp arpsrcipaddr='10.0.0.0' arpsrcipmask='8' arpdstipaddr='10.1.1.1' arpdstipmask='32'/>",
         "<tcp dscp='46'/>",
+        "<all srcmacaddr='2:0:0:0:0:1' comment='c'/>",
     ] {
         for quirks in BOTH {
             expect(&around(inside), quirks, &[]);
