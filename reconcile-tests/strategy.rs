@@ -188,8 +188,10 @@ fn ip_matches(family: Family) -> BoxedStrategy<Vec<IpMatch>> {
         })
         .prop_flat_map(|matches| {
             let most = matches.len().min(4);
-            subsequence(matches, 0..=most)
+            (subsequence(matches, 0..=most), any::<bool>())
         })
+        // Only the ranges of addresses keep an order of their own.
+        .prop_map(|(matches, reversed)| if reversed { matches.into_iter().rev().collect() } else { matches })
         .boxed()
 }
 

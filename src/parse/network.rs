@@ -85,7 +85,8 @@ fn read_network(element: &Element<'_>, document: Document, quirks: Quirks, diagn
     if let Some(mode) = mode {
         judge_presence_of_addresses(&elements, mode, element, quirks, diagnostics);
     }
-    let addresses = address::read_addresses(&elements, quirks, diagnostics);
+    let dns = address::Dns::of(element);
+    let addresses = address::read_addresses(&elements, dns, quirks, diagnostics);
     let whole = (addresses.len() == elements.len()).then_some(&addresses[..]);
     service::read_services(&mut visit, mode, whole, quirks, diagnostics);
     visit.finish(diagnostics);

@@ -27,14 +27,26 @@ pub fn ip_rule(family: Family, mut rule: IpRule) -> IpRule {
     for entry in &mut rule.matches {
         ip_match(family, protocol, entry);
     }
+    let swapped = destination_range_first(&rule.matches);
     rule.matches.sort_unstable();
     rule.matches.dedup();
+    if let (true, Some(at)) = (swapped, rule.matches.iter().position(|entry| matches!(entry, IpMatch::SourceRange(_)))) {
+        rule.matches.swap(at, at + 1);
+    }
     // `-m tcp` says nothing beside `-m tcp --dport`, and a protocol without a module of its own cannot have it.
     let implied = transport_module(protocol).is_none() || rule.matches.iter().any(is_transport_option);
     if implied {
         rule.matches.retain(|entry| *entry != IpMatch::Transport);
     }
     rule
+}
+
+/// Whether the rule has both ranges of addresses, that of the destination first: two matches that each stand alone, whose order the tools keep and
+/// libvirt chooses. It means nothing, but who compares texts sees it.
+fn destination_range_first(matches: &[IpMatch]) -> bool {
+    let is_range = |entry: &&IpMatch| matches!(entry, IpMatch::SourceRange(_) | IpMatch::DestinationRange(_));
+    let mut ranges = matches.iter().filter(is_range);
+    matches!((ranges.next(), ranges.next()), (Some(IpMatch::DestinationRange(_)), Some(IpMatch::SourceRange(_))))
 }
 
 /// Brings a rule of ebtables into normal form.
@@ -246,6 +258,18 @@ mod tests {
         let (mac, dscp) = (IpMatch::MacSource(Invertible::is(Mac::BROADCAST)), IpMatch::Dscp(Invertible::is(5)));
         let given = vec![dscp.clone(), mac.clone(), dscp.clone()];
         assert_ip(Family::Ipv4, |rule| rule.matches = given, |rule| rule.matches = vec![mac, dscp]);
+    }
+
+    #[test]
+    fn ranges_of_addresses_keep_their_order() {
+        let range = ("10.0.0.1".parse().expect("an address"), "10.0.0.9".parse().expect("an address"));
+        let [source, destination] = [IpMatch::SourceRange, IpMatch::DestinationRange].map(|kind| kind(Invertible::is(range)));
+        let dscp = IpMatch::Dscp(Invertible::is(5));
+        for ranges in [[source.clone(), destination.clone()], [destination, source]] {
+            let [first, second] = ranges.clone();
+            let given = vec![dscp.clone(), first, second];
+            assert_ip(Family::Ipv4, |rule| rule.matches = given, |rule| rule.matches = [&ranges[..], &[dscp.clone()]].concat());
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct IpRule {
     pub out_device: Option<Invertible<DeviceName>>,
     /// `-p` by number; `None` for all.
     pub protocol: Option<Invertible<u8>>,
-    /// Sorted, no two of one kind.
+    /// Sorted but for the two ranges of addresses, which keep their order; no two of one kind.
     pub matches: Vec<IpMatch>,
     /// `-j` or `-g`
     pub target: IpTarget,

@@ -36,7 +36,9 @@ pub(super) fn compile(rule: &PolicyRule, facing: Facing, target: IpTarget, quirk
     let source = view.net(Name::SrcIpAddr, Name::SrcIpMask)?;
     let destination = view.net(Name::DstIpAddr, Name::DstIpMask)?;
     (made.source, made.destination) = facing.choose((source, destination), (destination, source));
-    for condition in &rule.conditions {
+    // The range of the XML's source comes first, whichever end it is matched on: the one order that normal form keeps.
+    let (last, first): (Vec<_>, Vec<_>) = rule.conditions.iter().partition(|condition| condition.name == Name::DstIpFrom);
+    for condition in first.into_iter().chain(last) {
         made.matches.extend(view.condition(condition)?);
     }
     Ok(made)

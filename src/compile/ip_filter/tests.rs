@@ -283,6 +283,16 @@ fn libvirt_passes_over_a_range_of_addresses_beside_an_address() {
 }
 
 #[test]
+fn the_range_of_the_source_comes_first_on_either_end() {
+    let range = |end, last| format!("-m iprange --{end}-range 10.0.0.{last}-10.0.0.{last}");
+    assert_both_quirks(
+        "drop in 500 all dstipfrom=10.0.0.2 srcipfrom=10.0.0.1",
+        &[&format!("{} {} -j DROP", range("dst", 1), range("src", 2))],
+        &[&format!("{} {} -j DROP", range("src", 1), range("dst", 2))],
+    );
+}
+
+#[test]
 fn ports_from_a_variable_may_be_a_range() {
     assert_both_quirks(
         "drop in 500 tcp $dstportstart=80:90",

@@ -17,10 +17,15 @@ use crate::parse::xml::{Attribute, Element};
 use crate::source::{Span, Spanned};
 
 /// Reads every `<ip>` of a network, in order, and compares them with each other.
-pub(super) fn read_addresses(elements: &[&Element<'_>], quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Vec<NetworkAddress> {
+pub(super) fn read_addresses(
+    elements: &[&Element<'_>],
+    dns: Dns,
+    quirks: Quirks,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<NetworkAddress> {
     let (mut addresses, mut known) = (Vec::new(), BTreeMap::new());
     for element in elements {
-        if let Some(address) = read_address(element, quirks, diagnostics) {
+        if let Some(address) = read_address(element, dns, quirks, diagnostics) {
             diagnostics.extend(judge_repeat(&mut known, &address));
             addresses.push(address.value);
         }
@@ -30,7 +35,7 @@ pub(super) fn read_addresses(elements: &[&Element<'_>], quirks: Quirks, diagnost
 }
 
 /// One `<ip>`, at the place of its `address`.
-fn read_address(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<NetworkAddress>> {
+fn read_address(element: &Element<'_>, dns: Dns, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<NetworkAddress>> {
     let mut visit = Visit::new(element);
     let family = read_family(&mut visit, diagnostics);
     let address = read_own_address(&mut visit, "address", family, quirks, diagnostics);
@@ -43,10 +48,26 @@ fn read_address(element: &Element<'_>, quirks: Quirks, diagnostics: &mut Vec<Dia
     let net = address.zip(mask).and_then(|(address, mask)| derive_net(&address, mask, diagnostics));
     let dhcp = served.is_some_and(|element| dhcp::read_dhcp(element, family, net, quirks, diagnostics));
     let net = net?;
-    if read_flag(local_pointer, diagnostics) {
+    if read_flag(local_pointer, diagnostics) && dns == Dns::Served {
         judge_local_pointer(net, local_pointer, diagnostics);
     }
     Some(Spanned::new(NetworkAddress { address: net, dhcp, tftp, span: element.span }, address?.span))
+}
+
+/// Whether the network answers questions for names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dns {
+    Served,
+    /// `<dns enable='no'>`: nobody serves a zone, so none has to fit.
+    Off,
+}
+
+impl Dns {
+    /// What a `<network>` says; a faulty word is reported elsewhere.
+    pub(super) fn of(network: &Element<'_>) -> Self {
+        let enable = network.child("dns").and_then(|dns| dns.attribute("enable"));
+        if enable.is_some_and(|enable| enable.value == "no") { Self::Off } else { Self::Served }
+    }
 }
 
 /// An IP version, as `family` spells it.

@@ -36,7 +36,7 @@ pub(super) fn write(family: Family, rule: &IpRule, out: &mut String) {
 
 /// Matches that libvirt gives a `-m` of their own though the one before has the same module; the tools print it as they were told.
 fn stands_alone(entry: &IpMatch) -> bool {
-    matches!(entry, IpMatch::DestinationRange(_) | IpMatch::ConnectionDirection(_))
+    matches!(entry, IpMatch::SourceRange(_) | IpMatch::DestinationRange(_) | IpMatch::ConnectionDirection(_))
 }
 
 /// The module of a match; `None` for those of the rule's own protocol.
