@@ -154,6 +154,10 @@ cases! {
         nat_network_two_guests = "combined/nat-network-two-guests",
     }
     filters {
+        collections_by_hand = "filters/collections-by-hand",
+        corners_by_hand = "filters/corners-by-hand",
+        layer_2_by_hand = "filters/layer-2-by-hand",
+        layer_3_by_hand = "filters/layer-3-by-hand",
         fuzz_1_000 = "filters/fuzz-1-000",
         fuzz_1_001 = "filters/fuzz-1-001",
         fuzz_1_002 = "filters/fuzz-1-002",

@@ -268,7 +268,7 @@ mod tests {
         for ranges in [[source.clone(), destination.clone()], [destination, source]] {
             let [first, second] = ranges.clone();
             let given = vec![dscp.clone(), first, second];
-            assert_ip(Family::Ipv4, |rule| rule.matches = given, |rule| rule.matches = [&ranges[..], &[dscp.clone()]].concat());
+            assert_ip(Family::Ipv4, |rule| rule.matches = given, |rule| rule.matches = [&ranges[..], std::slice::from_ref(&dscp)].concat());
         }
     }
 
