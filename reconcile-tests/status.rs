@@ -109,7 +109,7 @@ fn a_group_may_ask_for_the_status_and_for_nothing_else() {
         "perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(\"/run/bridgeward/bridgeward.sock\") or die $!; print $s qq({question}\\n); print <$s>'"
     );
     let refused = world.sh(&format!("{member} {ask}"));
-    assert!(refused.contains("only root may ask for a pass"), "{refused}");
+    assert!(refused.contains("only root may have rules changed"), "{refused}");
     let modes = world.sh("stat -c '%a %G' /run/bridgeward /run/bridgeward/bridgeward.sock; stat -c %a /run/bridgeward/*/");
     assert_eq!(modes, "711 root\n660 adm\n700\n");
 }

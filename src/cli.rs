@@ -4,6 +4,7 @@
 
 mod apply;
 mod check;
+mod confirm;
 mod define;
 mod definition;
 mod diff;
@@ -101,6 +102,8 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Render(render) => render::render(&Settings::of(&options.global, output)?, render),
         Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?, diff),
         Command::Apply(apply) => apply::apply(&Settings::of(&options.global, output)?, apply),
+        Command::Confirm => confirm::confirm(&Settings::of(&options.global, output)?),
+        Command::GuardTrial(guard) => confirm::guard(Settings::of(&options.global, output)?, guard),
         Command::Purge(purge) => purge::purge(&Settings::of(&options.global, output)?, purge),
         Command::Filter { verb } => filter_verb(&Settings::of(&options.global, output)?, verb),
         Command::Network { verb } => network_verb(&Settings::of(&options.global, output)?, verb),

@@ -16,7 +16,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::plan::{HookPlacement, Scope};
 use crate::source::{FileId, Sources, Span};
-use name::{HooksName, LayoutName, LogName, QuirksName, ScopeName, named};
+use name::{HooksName, LayoutName, LogName, Mode, QuirksName, ScopeName, named};
 
 /// Where the configuration is looked for unless `--config` or `BRIDGEWARD_CONFIG` says otherwise; it need not exist there.
 pub const DEFAULT_PATH: &str = "/etc/bridgeward/bridgeward.toml";
@@ -44,6 +44,10 @@ pub struct Config {
     pub layout: Layout,
     /// Warnings count as errors.
     pub strict: bool,
+    /// What `run` does about differences.
+    pub mode: Mode,
+    /// Where `run` writes plans in mode `"plan"`; `None`: `plan.json` beside the record.
+    pub plan_file: Option<PathBuf>,
     /// Where the record lives.
     pub run_dir: PathBuf,
     /// The group that may ask a running daemon for its status; root only without one.
@@ -93,6 +97,8 @@ impl Default for Config {
             hooks: HookPlacement::default(),
             layout: Layout::default(),
             strict: false,
+            mode: Mode::default(),
+            plan_file: None,
             run_dir: PathBuf::from("/run/bridgeward"),
             socket_group: None,
             log: LogName::default(),
@@ -202,6 +208,8 @@ mod tests {
             hooks = "first"
             layout = "classic-document"
             strict = true
+            mode = "plan"
+            plan_file = "/tmp/plan.json"
             run_dir = "/tmp/r"
             poll = "2s"
             settle = "200ms"
@@ -218,6 +226,8 @@ mod tests {
         assert_eq!(config.scope, Scope::Exclusive);
         assert_eq!(config.hooks, HookPlacement::First);
         assert_eq!(config.layout, Layout::ClassicDocument);
+        assert_eq!(config.mode, Mode::Plan);
+        assert_eq!(config.plan_file, Some(PathBuf::from("/tmp/plan.json")));
         assert_eq!(config.poll, Duration::from_secs(2));
         assert_eq!(config.tools.iptables, "iptables-legacy");
         assert_eq!(config.tools.ebtables, "ebtables");

@@ -11,6 +11,7 @@ pub mod exporter;
 pub mod history;
 pub mod journal;
 pub mod metrics;
+mod mode;
 mod pace;
 mod pass;
 pub mod publish;
@@ -31,7 +32,7 @@ use crate::backend::Kernel;
 use crate::backend::generation::Writer;
 use crate::compile::Layout;
 use crate::config;
-use crate::config::name::LogName;
+use crate::config::name::{LogName, Mode};
 use crate::load::Loaded;
 use crate::model::Quirks;
 use crate::monitor::links::LinkMonitor;
@@ -45,6 +46,7 @@ use crate::watch::Watch;
 use control::{Ask, Desk, Sockets};
 use damper::Damper;
 use journal::Cause;
+use mode::Paperwork;
 use pace::{reach, settle, ticks};
 use publish::Publisher;
 use systemd::Systemd;
@@ -61,6 +63,10 @@ pub struct Orders {
     pub quirks: Quirks,
     /// Warnings are errors.
     pub strict: bool,
+    /// What to do about differences.
+    pub mode: Mode,
+    /// Where plans go in [`Mode::Plan`]; `None`: beside the record.
+    pub plan_file: Option<PathBuf>,
     /// Whose rules are ours.
     pub scope: Scope,
     /// Where hooks stand.
@@ -108,6 +114,8 @@ enum Event {
     Hangup,
     /// `apply` asks for a pass.
     Ask(Ask),
+    /// Nobody confirmed what is on trial.
+    TrialOver,
     /// SIGTERM or SIGINT.
     Stop,
 }
@@ -146,6 +154,7 @@ pub struct Daemon<K> {
     look_by: Instant,
     /// Somebody else was writing during the last pass: the next one comes soon.
     look_again: bool,
+    paperwork: Paperwork,
 }
 
 impl<K: Kernel> Daemon<K> {
@@ -181,6 +190,7 @@ impl<K: Kernel> Daemon<K> {
             verified: None,
             look_by: Instant::now(),
             look_again: false,
+            paperwork: Paperwork::default(),
         })
     }
 
@@ -211,6 +221,7 @@ impl<K: Kernel> Daemon<K> {
                 () = self.rules.notified() => Event::Rules,
                 () = changed(self.link_monitor.as_mut()) => Event::Links,
                 () = reach(self.repair_due) => Event::Repair,
+                () = reach(self.paperwork.due) => Event::TrialOver,
                 _ = poll.tick() => Event::Poll,
                 _ = refresh.tick() => Event::Refresh,
                 _ = hangup.recv() => Event::Hangup,
@@ -259,6 +270,7 @@ impl<K: Kernel> Daemon<K> {
                     self.pass(Cause::Hangup).await;
                 }
                 Event::Ask(ask) => self.answer(ask).await,
+                Event::TrialOver => drop(self.pass(Cause::TrialOver).await),
                 Event::Stop => break,
             }
             if self.look_again {

@@ -2,15 +2,17 @@
 //!
 //! [`ownership`] and [`direct`] say which observed rules are ours, [`edit`] finds the smallest change of each chain and
 //! [`table`] of each table, [`order`] arranges the changes so that no prefix of them opens what both ends keep closed,
-//! [`script`] spells them for `*-restore`, [`show`] prints them for people and [`json`] for machines.
+//! [`script`] spells them for `*-restore`, [`show`] prints them for people and [`json`] for machines, [`sealed`] keeps one for later.
 
 pub mod desire;
 pub mod direct;
+pub mod earlier;
 pub mod edit;
 pub mod json;
 pub mod order;
 pub mod ownership;
 pub mod script;
+pub mod sealed;
 pub mod show;
 pub mod table;
 

@@ -3,13 +3,16 @@
 //! All policy of retrying and giving up is in this folder: [`Reconciler::pass`] runs rounds until a plan comes out empty.
 //! A busy tool is asked again, an object that a tool refuses is set aside ([`isolate`]), a rule that does not stay is named and left alone for a
 //! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
+//! Rules may be on [`trial`], and a pass may be made without writing anything, or be the one that a plan on paper describes ([`look`]).
 
 pub mod compute;
 pub mod isolate;
+pub mod look;
 mod memory;
 pub mod park;
 pub mod report;
 mod setback;
+pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -25,12 +28,13 @@ use crate::plan::script::{self, Script};
 use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
 use crate::ruleset::{ChainId, Family, Observation, Observed};
 use crate::source::Position;
-use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored};
+use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored, WriteLock};
 use compute::Computed;
 use isolate::Suspects;
 use park::Parking;
 use report::{Held, Report, Stuck};
 use setback::{Commit, Setback};
+use trial::Guard;
 
 /// How long a pass waits for another bridgeward to finish writing.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -61,6 +65,8 @@ pub struct Reconciler<K> {
     parking: Parking,
     /// Called after every step that can take long, for a watchdog.
     beat: fn(),
+    /// How to start somebody who takes rules on trial back if we cannot.
+    guard: Option<Guard>,
 }
 
 /// What is known about an object that a tool would not take.
@@ -90,6 +96,15 @@ pub enum Failure {
         /// The input line it named, if it named one.
         detail: String,
     },
+    /// A plan on paper that may not be carried out any more.
+    #[error("the plan is refused, nothing was changed; since it was made:\n  {}\nhelp: look at a new one with `bridgeward diff`", .0.join("\n  "))]
+    Moved(Vec<String>),
+    /// Somebody tries rules out.
+    #[error("rules are on trial for another {}; `bridgeward confirm` keeps them, else the earlier ones come back", trial::seconds(*.0))]
+    OnTrial(Duration),
+    /// Nobody could be found to take rules back if we die.
+    #[error("cannot start the process that takes the rules back if nobody confirms: {0}; nothing was changed")]
+    Unguarded(std::io::Error),
 }
 
 /// What one round came to.
@@ -127,12 +142,15 @@ struct Pass<'a> {
     desired: Desired,
     /// What is ours in built-in chains now, and after the plan.
     prospect: BTreeMap<ChainId, Possession>,
+    /// How long the rules are to be on trial, until the trial has begun.
+    within: Option<Duration>,
 }
 
 impl<K: Kernel> Reconciler<K> {
     /// A reconciler with no memory of refusals.
     pub fn new(kernel: K, store: Store, scope: Scope, hooks: HookPlacement) -> Self {
-        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new(), parking: Parking::default(), beat: || () }
+        let parking = Parking::default();
+        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new(), parking, beat: || (), guard: None }
     }
 
     /// Changes what is ours and where hooks stand, from the next pass on.
@@ -169,29 +187,11 @@ impl<K: Kernel> Reconciler<K> {
         self.store.reopen_if_removed()
     }
 
-    /// What a pass would do now, without doing it.
-    ///
-    /// # Errors
-    /// When the record or a needed family cannot be read.
-    pub async fn preview(&mut self, computed: &Computed) -> Result<(Plan, Observed, Report), Failure> {
-        let mut pass = self.begin(computed)?;
-        let plan = self.plan(&mut pass).await?;
-        self.settle_report(&mut pass);
-        Ok((plan, pass.observed, pass.report))
-    }
-
-    /// One pass: afterwards the kernel holds what `computed` says, as far as its tools take it.
-    ///
-    /// # Errors
-    /// When the host, and no object of the state, is at fault.
-    pub async fn pass(&mut self, computed: &Computed) -> Result<Report, Failure> {
-        let asked = Instant::now();
-        let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
-        let lock_wait = asked.elapsed();
-        (self.beat)();
+    /// Brings the kernel to `computed`, whatever is on trial. Call it with the lock held.
+    async fn enforce(&mut self, computed: &Computed, within: Option<Duration>) -> Result<Report, Failure> {
         self.forgive(computed);
-        let mut pass = self.begin(computed)?;
-        pass.report.lock_wait = lock_wait;
+        let mut pass = Self::begin(computed, self.store.load()?);
+        pass.within = within;
         self.finish(&mut pass).await?;
         Ok(pass.report)
     }
@@ -201,11 +201,13 @@ impl<K: Kernel> Reconciler<K> {
     /// # Errors
     /// As [`Reconciler::pass`].
     pub async fn purge(&mut self, computed: &Computed) -> Result<(Report, BTreeSet<ChainId>), Failure> {
-        let _lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT))?;
+        let _lock = self.lock()?;
+        // Else somebody would bring back what is removed here.
+        self.store.end_trial()?;
         self.refused.clear();
         self.stuck.clear();
         let nothing = Computed::default();
-        let mut pass = self.begin(&nothing)?;
+        let mut pass = Self::begin(&nothing, self.store.load()?);
         for (object, rules) in &computed.compiled.objects {
             // Not its rules straight in built-in chains: those are ours only where the record says so.
             let known = || RecordedObject { rules: ObjectRules { direct: BTreeMap::new(), ..rules.clone() }, source: None };
@@ -271,20 +273,26 @@ impl<K: Kernel> Reconciler<K> {
         Ok(())
     }
 
-    fn begin<'a>(&self, computed: &'a Computed) -> Result<Pass<'a>, Failure> {
+    fn lock(&self) -> Result<WriteLock, StoreFailure> {
+        let lock = tokio::task::block_in_place(|| self.store.lock(LOCK_WAIT));
+        (self.beat)();
+        lock
+    }
+
+    fn begin(computed: &Computed, stored: Stored) -> Pass<'_> {
         let mut report = Report::default();
-        let record = match self.store.load()? {
+        let record = match stored {
             Stored::Found(record) => record,
             Stored::Absent | Stored::OtherBoot => Record::default(),
-            Stored::Corrupt { reason, moved_to } => {
+            Stored::Corrupt { reason, at } => {
                 report.warnings.push(format!(
-                    "the record of installed rules is corrupt ({reason}) and was moved to {}; what the state names is adopted, the rest left alone",
-                    moved_to.display()
+                    "the record of installed rules is corrupt ({reason}) and lies at {}; what the state names is adopted, the rest left alone",
+                    at.display()
                 ));
                 Record::default()
             }
         };
-        Ok(Pass {
+        Pass {
             computed,
             record,
             aside: BTreeSet::new(),
@@ -297,7 +305,8 @@ impl<K: Kernel> Reconciler<K> {
             observed: Observed::default(),
             desired: Desired::default(),
             prospect: BTreeMap::new(),
-        })
+            within: None,
+        }
     }
 
     /// Observes and plans; `pass` knows afterwards what was desired and observed.
@@ -361,6 +370,7 @@ impl<K: Kernel> Reconciler<K> {
                 return Ok(Round::InSync);
             }
         }
+        self.begin_trial(pass)?;
         self.intend(pass, &plan)?;
         for phase in &plan.phases {
             match self.commit(phase, &mut pass.report).await? {

@@ -1,11 +1,14 @@
 //! What bridgeward remembers beside the kernel: the record of installed rules, and the locks that keep one writer.
 //!
 //! All of it lies in `<run dir>/<network namespace>/` and dies with the boot. Losing it costs the memory of what was ours, never a
-//! rule: see design section 4, "the record". [`document`] is the record as text, [`directory`] keeps others out, [`lock`] keeps one writer.
+//! rule: see design section 4, "the record". [`document`] is the record as text, [`directory`] keeps others out, [`lock`] keeps one writer, [`trial`]
+//! has the rules that wait for a confirmation, [`plan_file`] plans that wait for somebody to carry them out.
 
 mod directory;
 mod document;
 mod lock;
+pub mod plan_file;
+pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -66,12 +69,12 @@ pub struct Intent {
 pub enum Stored {
     /// No record: a first start.
     Absent,
-    /// One that cannot be read; it was moved aside.
+    /// One that cannot be read.
     Corrupt {
         /// Why.
         reason: String,
         /// Where it is now.
-        moved_to: PathBuf,
+        at: PathBuf,
     },
     /// One of an earlier boot, or of another namespace: its rules are gone.
     OtherBoot,
@@ -166,26 +169,41 @@ impl Store {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
+    /// The boot and the namespace that it is for.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The directory, for the daemon's other files (its control socket).
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the record.
+    /// Reads the record; one that is corrupt is moved aside.
     ///
     /// # Errors
     /// When the file is there and cannot be read, or is corrupt and cannot be moved aside.
     pub fn load(&self) -> Result<Stored, StoreFailure> {
+        let reason = match self.peek()? {
+            Stored::Corrupt { reason, .. } => reason,
+            sound => return Ok(sound),
+        };
+        let name = directory::move_aside(&self.directory, RECORD).map_err(|source| self.failure("move aside", RECORD, source))?;
+        Ok(Stored::Corrupt { reason, at: self.path.join(name) })
+    }
+
+    /// Reads the record and touches nothing.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn peek(&self) -> Result<Stored, StoreFailure> {
         let Some(bytes) = directory::read(&self.directory, RECORD).map_err(|source| self.failure("read", RECORD, source))? else {
             return Ok(Stored::Absent);
         };
         match document::read(&bytes, &self.identity) {
             Ok(Some(record)) => Ok(Stored::Found(record)),
             Ok(None) => Ok(Stored::OtherBoot),
-            Err(reason) => {
-                let name = directory::move_aside(&self.directory, RECORD).map_err(|source| self.failure("move aside", RECORD, source))?;
-                Ok(Stored::Corrupt { reason, moved_to: self.path.join(name) })
-            }
+            Err(reason) => Ok(Stored::Corrupt { reason, at: self.path.join(RECORD) }),
         }
     }
 

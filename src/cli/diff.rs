@@ -11,22 +11,28 @@ use super::Exit;
 use super::options::{Diff, Format};
 use super::progress;
 use super::settings::{Settings, block_on};
+use crate::load;
 use crate::plan::desire::{self, Choices, Installed};
-use crate::plan::{self, Plan, json, show};
+use crate::plan::{self, json, show};
 use crate::reconcile::compute::Computed;
+use crate::reconcile::look::{Preview, now};
 use crate::reconcile::report::Report;
 use crate::ruleset::{Family, Observation, Observed, save};
+use crate::store::plan_file;
 
 /// The most bytes of one saved file; half a million rules are not half of it.
 const SAVED_LIMIT: u64 = 256 << 20;
 
 pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
-    let computed = block_on(settings.compute(&settings.config.state))?;
+    let computed = block_on(settings.compute(&state(settings, options)))?;
     settings.show(&computed);
-    let (plan, observed, report) =
-        if options.observed.is_empty() { live(settings, &computed)? } else { offline(settings, &computed, &options.observed)? };
+    let Preview { plan, observed, report, .. } = if options.observed.is_empty() {
+        live(settings, &computed, options.out.as_deref())?
+    } else {
+        offline(settings, &computed, &options.observed)?
+    };
     let text = match options.format {
-        Format::Json => json::json(&plan, &held(&report), &computed.sources),
+        Format::Json => json::json(&plan, &report.held_for_json(), &computed.sources),
         Format::Text if options.stat => show::stat(&plan),
         Format::Text => show::diff(&plan, &observed, &computed.sources, settings.output.data),
     };
@@ -41,24 +47,27 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     Ok(if in_sync { Exit::Done } else { Exit::Attention })
 }
 
-fn held(report: &Report) -> Vec<json::Held<'_>> {
-    let parts = report.held.iter().map(|held| json::Held {
-        object: &held.object,
-        code: &held.code,
-        message: &held.message,
-        keeping: held.keeping,
-        place: held.place.as_ref(),
-    });
-    parts.collect()
+/// The state; by absolute paths in a plan that is kept, which somebody may carry out from another directory.
+fn state(settings: &Settings, options: &Diff) -> Vec<PathBuf> {
+    if options.out.is_some() { load::absolute(&settings.config.state) } else { settings.config.state.clone() }
 }
 
-fn live(settings: &Settings, computed: &Computed) -> anyhow::Result<(Plan, Observed, Report)> {
+/// Compares with the kernel, and keeps the plan where that is asked for.
+fn live(settings: &Settings, computed: &Computed, out: Option<&Path>) -> anyhow::Result<Preview> {
     let _step = progress::step("comparing with the kernel");
-    block_on(async { Ok(settings.reconciler().await?.preview(computed).await?) })
+    block_on(async {
+        let mut reconciler = settings.reconciler().await?;
+        let preview = reconciler.preview(computed).await?;
+        if let Some(path) = out {
+            let file = reconciler.seal(&preview, computed, settings.terms(), now());
+            plan_file::write(path, &file.write()).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(preview)
+    })
 }
 
 /// Compares with files; families of which there is none are left out.
-fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyhow::Result<(Plan, Observed, Report)> {
+fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyhow::Result<Preview> {
     let mut observed = Observed::default();
     for path in saved_files(paths)? {
         let text = read_saved(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -82,7 +91,7 @@ fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyho
     let plan = plan::plan(&desired, &observed)?;
     let mut report = Report { remarks: plan.remarks.iter().cloned().collect(), ..Report::default() };
     report.hold_faults(computed, &kept);
-    Ok((plan, observed, report))
+    Ok(Preview { plan, desired, observed, report })
 }
 
 /// The text of a saved file or a pipe. As when the tools themselves are read, bytes that are not UTF-8 (in somebody's comment) do not stop us.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config;
-use crate::config::name::{HooksName, LayoutName, LogName, QuirksName, ScopeName};
+use crate::config::name::{HooksName, LayoutName, LogName, Mode, QuirksName, ScopeName};
 use crate::output::Color;
 
 pub use verb::{
@@ -112,6 +112,7 @@ Examples:
   sudo bridgeward diff                       against the kernel
   sudo bridgeward diff --stat                only how much, per table and chain
   sudo bridgeward diff --format json
+  sudo bridgeward diff --out plan.json       keep the plan, for `apply --plan plan.json`
   bridgeward diff --observed saved/          against saved output of iptables-save, ip6tables-save and
                                              ebtables-save or `ebtables -t nat -L`; needs no root
 
@@ -123,17 +124,33 @@ Exit status: 0 in sync, 1 changes or held objects, 2 trouble.")]
 Examples:
   sudo bridgeward apply
   sudo bridgeward apply --dry-run             the same as diff
+  sudo bridgeward apply --plan plan.json      exactly this plan of `diff --out`, or nothing if anything moved since
+  sudo bridgeward apply --confirm 60s         taken back after a minute unless `bridgeward confirm` is run before
   sudo bridgeward apply --state ./state --quirks libvirt
 
 Beside a running daemon it asks the daemon to do the pass. Rules of others are never touched.
-Exit status: 0 done, 1 some object is refused or held, 2 trouble.")]
+Exit status: 0 done, 1 some object is refused or held, 2 trouble, or a plan that is out of date.")]
     Apply(Apply),
+
+    /// Keep the rules that `apply --confirm` put on trial
+    #[command(after_help = "\
+Examples:
+  sudo bridgeward apply --confirm 60s && sudo bridgeward confirm     once it is certain that one can still get in
+
+Exit status: 0 confirmed, 1 nothing is on trial or it is too late, 2 trouble.")]
+    Confirm,
+
+    /// Take rules on trial back when their time is over; `apply --confirm` starts this by itself
+    #[command(hide = true)]
+    GuardTrial(GuardTrial),
 
     /// Watch the files and the kernel, and keep them in step until stopped
     #[command(after_help = "\
 Examples:
   sudo bridgeward run
   sudo bridgeward run -v --state /srv/state --poll 2s
+  sudo bridgeward run --mode observe      say what differs and write nothing
+  sudo bridgeward run --mode plan         write what would be done to a file, for `apply --plan`
   sudo systemctl start bridgeward
 
 SIGHUP: read the configuration and do a full pass now. SIGTERM: stop; the rules stay.")]
@@ -258,6 +275,9 @@ pub struct Diff {
     /// per family
     #[arg(long, value_name = "PATH")]
     pub observed: Vec<PathBuf>,
+    /// Write the plan to this file as well, for `apply --plan`
+    #[arg(long, value_name = "FILE", conflicts_with = "observed")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -265,6 +285,20 @@ pub struct Apply {
     /// Show the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Carry out exactly this plan of `diff --out` or of a daemon in mode `plan`; refused when files or rules moved since
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub plan: Option<PathBuf>,
+    /// Take the new rules back after this time, such as `60s` or `5min`, unless `bridgeward confirm` is run before
+    #[arg(long, value_name = "TIME", value_parser = trial, conflicts_with = "dry_run")]
+    pub confirm: Option<Duration>,
+}
+
+/// What the process that watches over rules on trial has to know, whatever happens to files meanwhile.
+#[derive(Debug, Args)]
+pub struct GuardTrial {
+    /// iptables, ip6tables and ebtables, by name or path
+    #[arg(long, num_args = 3, required = true)]
+    pub tools: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -272,6 +306,9 @@ pub struct Run {
     /// How often to look at the kernel although nothing said that it changed, such as `10s` or `500ms` [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = poll)]
     pub poll: Option<Duration>,
+    /// What to do about differences [default: enforce]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub mode: Option<Mode>,
     /// How the log is written [default: `log` in the configuration, else auto]
     #[arg(long, value_name = "FORM", value_enum)]
     pub log_format: Option<LogName>,
@@ -297,6 +334,15 @@ pub struct Purge {
 fn poll(text: &str) -> Result<Duration, String> {
     let every = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     config::poll(every).map_err(|fault| format!("it is {fault}"))
+}
+
+fn trial(text: &str) -> Result<Duration, String> {
+    let within = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match within {
+        _ if within < Duration::from_secs(1) => Err("it is below one second".to_owned()),
+        _ if within > Duration::from_hours(24) => Err("it is above one day".to_owned()),
+        _ => Ok(within),
+    }
 }
 
 /// How a command prints its data.

@@ -4,6 +4,7 @@ use super::options::{Global, Run};
 use super::settings::{Settings, block_on};
 use super::{Exit, log};
 use crate::daemon::{Daemon, Fixed, Orders};
+use crate::load;
 use crate::output::Output;
 
 pub fn run(global: &Global, output: Output, options: &Run) -> anyhow::Result<Exit> {
@@ -21,9 +22,12 @@ pub fn run(global: &Global, output: Output, options: &Run) -> anyhow::Result<Exi
 fn orders(settings: &Settings, options: &Run) -> Orders {
     let config = &settings.config;
     Orders {
-        state: config.state.clone(),
+        // Whatever directory somebody runs `apply --plan` in, it means the same files.
+        state: load::absolute(&config.state),
         quirks: config.quirks,
         strict: config.strict,
+        mode: options.mode.unwrap_or(config.mode),
+        plan_file: config.plan_file.clone(),
         scope: config.scope,
         hooks: config.hooks,
         layout: config.layout,

@@ -1,5 +1,6 @@
 //! Command line, environment, configuration file and defaults, in this order, made one; and what most commands do with them.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +11,15 @@ use super::progress;
 use crate::backend::probe::{self, Commands};
 use crate::backend::system::System;
 use crate::backend::{links, namespace};
+use crate::config::name::{HooksName, ScopeName};
 use crate::config::{self, Config};
 use crate::diagnostic::{self, Severity};
 use crate::load::{self, LoadFailure, Loaded};
 use crate::output::Output;
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::{self, Computed, Documents, Reading};
+use crate::reconcile::look::Terms;
+use crate::reconcile::trial::Guard;
 use crate::resolve::Link;
 use crate::source::Sources;
 use crate::store::Store;
@@ -128,7 +132,25 @@ impl Settings {
     /// # Errors
     /// As [`Settings::store`].
     pub async fn reconciler(&self) -> anyhow::Result<Reconciler<System>> {
-        Ok(Reconciler::new(self.system().await, self.store()?, self.config.scope, self.config.hooks))
+        let reconciler = Reconciler::new(self.system().await, self.store()?, self.config.scope, self.config.hooks);
+        Ok(reconciler.guarded_by(self.guard()))
+    }
+
+    /// What a plan follows from beside files and rules.
+    pub fn terms(&self) -> Terms<'_> {
+        Terms { state: &self.config.state, reading: self.reading() }
+    }
+
+    /// The process that watches over rules on trial. It reads no configuration, which may be broken when it is needed.
+    pub fn guard(&self) -> Guard {
+        let config = &self.config;
+        let words = ["guard-trial", "--config", "/dev/null", "--scope", &ScopeName::from(config.scope).to_string()].map(OsString::from);
+        let mut arguments = Vec::from(words);
+        arguments.extend(["--hooks", &HooksName::from(config.hooks).to_string(), "--run-dir"].map(OsString::from));
+        arguments.extend(load::absolute(std::slice::from_ref(&config.run_dir)).into_iter().map(PathBuf::into_os_string));
+        let tools = &config.tools;
+        arguments.extend(["--tools", &tools.iptables, &tools.ip6tables, &tools.ebtables].map(OsString::from));
+        Guard(arguments)
     }
 }
 

@@ -98,6 +98,7 @@ fn text(status: &Status, now: SystemTime, style: Style) -> String {
                 Outcome::InSync => "in sync".to_owned(),
                 Outcome::Applied => format!("{} added, {} removed", several(pass.inserted, "rule"), pass.deleted),
                 Outcome::Repaired => format!("drift repaired, {} added, {} removed", several(pass.inserted, "rule"), pass.deleted),
+                Outcome::Seen => "differences that the mode leaves".to_owned(),
                 Outcome::Unfinished => "not all of it stayed".to_owned(),
                 Outcome::Failed => "failed".to_owned(),
             };

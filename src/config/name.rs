@@ -101,6 +101,25 @@ pub enum LogName {
     Journald,
 }
 
+/// What the daemon does about differences between the files and the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Make the kernel what the files say, and keep it so
+    #[default]
+    Enforce,
+    /// Say what differs, and write nothing
+    Observe,
+    /// Write a plan to a file, for `apply --plan`
+    Plan,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().expect("no variant is hidden").get_name())
+    }
+}
+
 /// Reads a choice by its name: `#[serde(deserialize_with = "named::<QuirksName, _, _>")]`.
 pub(super) fn named<'de, Name, Choice, D>(deserializer: D) -> Result<Choice, D::Error>
 where

@@ -27,15 +27,15 @@ use crate::model::Quirks;
 use crate::reconcile::Failure;
 use crate::reconcile::compute::Computed;
 use crate::reconcile::report::Report;
-use crate::store::Store;
+use crate::store::{Store, plan_file};
 
 /// In the record's directory.
 pub(super) const PRIVATE: &str = "control.sock";
 /// In the run directory.
 pub(super) const PUBLIC: &str = "bridgeward.sock";
 pub(super) const VERSION: u32 = 1;
-/// Longest question; a list of paths fits many times over.
-const LONGEST: u64 = 1 << 20;
+/// Longest question: a plan, every line break and quote of it escaped once more.
+const LONGEST: u64 = 2 * plan_file::LIMIT;
 /// How long whoever connects may take to ask.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So many talk to one socket at the same time; more wait to be accepted.
@@ -43,7 +43,7 @@ const MOST_AT_ONCE: usize = 32;
 
 /// What can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Question {
     /// Do a pass now, if this is the state you keep. Answered by an [`Answer`].
     Apply {
@@ -55,6 +55,24 @@ pub enum Question {
         quirks: QuirksName,
         /// The layout that it was told to use.
         layout: LayoutName,
+        /// Put the new rules on trial for so long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm: Option<Duration>,
+    },
+    /// Carry out this plan, or nothing.
+    CarryOut {
+        /// Protocol version.
+        v: u32,
+        /// The text of the plan file.
+        plan: String,
+        /// Put the new rules on trial for so long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm: Option<Duration>,
+    },
+    /// Keep the rules on trial.
+    Confirm {
+        /// Protocol version.
+        v: u32,
     },
     /// What do you know? Answered by a [`Status`].
     Status {
@@ -233,8 +251,10 @@ async fn converse(stream: UnixStream, mut desk: Desk) -> anyhow::Result<()> {
                 _ = read.read(&mut rest) => return Ok(()),
             }
         },
-        Question::Apply { .. } if !is_root => say(&mut write, &Answer::refused("only root may ask for a pass")).await,
-        Question::Apply { .. } => {
+        Question::Apply { .. } | Question::CarryOut { .. } | Question::Confirm { .. } if !is_root => {
+            say(&mut write, &Answer::refused("only root may have rules changed")).await
+        }
+        Question::Apply { .. } | Question::CarryOut { .. } | Question::Confirm { .. } => {
             let (reply, answer) = oneshot::channel();
             desk.asks.send(Ask { question, reply }).await.context("the daemon stops")?;
             say(&mut write, &answer.await.context("the daemon stops")?).await
@@ -252,13 +272,23 @@ async fn say(write: &mut (impl AsyncWrite + Unpin), what: &impl Serialize) -> an
 impl Question {
     /// The version of the protocol that it is asked in.
     fn version(&self) -> u32 {
-        let (Self::Apply { v, .. } | Self::Status { v } | Self::Watch { v }) = self;
+        let (Self::Apply { v, .. } | Self::CarryOut { v, .. } | Self::Confirm { v } | Self::Status { v } | Self::Watch { v }) = self;
         *v
     }
 
     /// A pass over this state.
-    pub fn apply(state: &[PathBuf], quirks: Quirks, layout: Layout) -> Self {
-        Self::Apply { v: VERSION, state: load::absolute(state), quirks: quirks.into(), layout: layout.into() }
+    pub fn apply(state: &[PathBuf], quirks: Quirks, layout: Layout, confirm: Option<Duration>) -> Self {
+        Self::Apply { v: VERSION, state: load::absolute(state), quirks: quirks.into(), layout: layout.into(), confirm }
+    }
+
+    /// The plan in a file of this text.
+    pub fn carry_out(plan: String, confirm: Option<Duration>) -> Self {
+        Self::CarryOut { v: VERSION, plan, confirm }
+    }
+
+    /// What is on trial is to stay.
+    pub fn confirm() -> Self {
+        Self::Confirm { v: VERSION }
     }
 }
 
@@ -280,6 +310,11 @@ impl Answer {
                 Self { v: VERSION, exit, data: report.text(), messages }
             }
         }
+    }
+
+    /// An answer in these words.
+    pub fn said(exit: u8, data: &str, messages: &str) -> Self {
+        Self { v: VERSION, exit, data: data.to_owned(), messages: messages.to_owned() }
     }
 
     /// No pass was made.

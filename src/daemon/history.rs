@@ -72,6 +72,8 @@ pub enum Outcome {
     Applied,
     /// Drift was mended.
     Repaired,
+    /// Differences were found and, in this mode, left.
+    Seen,
     /// Something was written, and not all of it stayed.
     Unfinished,
     /// It could not be made.
@@ -142,7 +144,12 @@ impl History {
     pub fn pass(&mut self, ended: &Ended<'_>) {
         remember(&mut self.passes, Pass::new(ended), MOST_PASSES);
         if let Some(report) = ended.drift() {
-            remember(&mut self.drift, Drift::new(ended, report), MOST_DRIFT);
+            let drift = Drift::new(ended, report);
+            // What is only looked at is found again at every look.
+            let known = report.only_seen && self.drift.front().is_some_and(|last| last.rules == drift.rules && last.more == drift.more);
+            if !known {
+                remember(&mut self.drift, drift, MOST_DRIFT);
+            }
         }
     }
 
@@ -177,6 +184,13 @@ impl<'a> Ended<'a> {
     pub fn in_a_word(&self) -> Outcome {
         match self.outcome {
             Err(_) => Outcome::Failed,
+            Ok(report) if report.only_seen => {
+                if report.edits.is_empty() {
+                    Outcome::InSync
+                } else {
+                    Outcome::Seen
+                }
+            }
             Ok(report) if !report.verified => Outcome::Unfinished,
             Ok(report) if report.edits.is_empty() => Outcome::InSync,
             Ok(_) if self.same_state => Outcome::Repaired,

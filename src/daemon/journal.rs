@@ -8,7 +8,7 @@ use super::history::Ended;
 use crate::backend::generation::Writer;
 use crate::diagnostic::{self, Severity, Style};
 use crate::model::Object;
-use crate::reconcile::report::{Changed, Count, Held, Report, Stuck};
+use crate::reconcile::report::{Changed, Count, Held, Report, Stuck, TrialState};
 use crate::ruleset::{ChainId, Family, Table};
 
 /// Rules named one by one per pass, and objects when there are more rules; a flush of thousands is summed up.
@@ -31,6 +31,8 @@ pub enum Cause {
     Hangup,
     /// `apply` asked.
     Asked,
+    /// Nobody confirmed what was on trial.
+    TrialOver,
 }
 
 impl Cause {
@@ -74,7 +76,17 @@ impl Journal {
         }
         match ended.outcome {
             Ok(report) => {
-                tell_changes(ended, report);
+                if report.only_seen && !report.edits.is_empty() {
+                    let drift = News::of(seen(report));
+                    if !self.told.contains(&drift) {
+                        tracing::info!(cause = %ended.cause, "drift");
+                        tell_rules(report);
+                    }
+                    now.insert(drift);
+                } else {
+                    tell_changes(ended, report);
+                }
+                now.extend(report.trial.map(trial).map(News::of));
                 now.extend(report.warnings.iter().cloned().map(News::of));
                 now.extend(report.remarks.iter().map(|remark| News::of(format!("{}: {}", remark.code, remark.message))));
                 now.extend(report.held.iter().map(News::held));
@@ -134,6 +146,11 @@ fn tell_changes(ended: &Ended<'_>, report: &Report) {
     let what = if ended.same_state { "drift repaired" } else { "state applied" };
     let held = report.held.len();
     tracing::info!(%cause, inserted = total.inserted, deleted = total.deleted, held, took = ?report.took, writer, pid, "{what}");
+    tell_rules(report);
+}
+
+/// The rules one by one, or, of many, how many.
+fn tell_rules(report: &Report) {
     if report.changed.len() <= MOST_LINES {
         for Changed { object, chain: ChainId { family, table, chain }, line, .. } in &report.changed {
             let object = object.as_ref().map(ToString::to_string);
@@ -163,6 +180,7 @@ impl Cause {
             Self::Poll => "poll",
             Self::Hangup => "hangup",
             Self::Asked => "apply",
+            Self::TrialOver => "trial",
         }
     }
 }
@@ -184,6 +202,33 @@ impl std::fmt::Display for Cause {
             Self::Poll => f.write_str("poll"),
             Self::Hangup => f.write_str("hangup"),
             Self::Asked => f.write_str("apply"),
+            Self::TrialOver => f.write_str("trial over"),
+        }
+    }
+}
+
+/// What was found and is left, as one fact that comes and goes.
+fn seen(report: &Report) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    report.changed.iter().for_each(|changed| changed.line.hash(&mut hasher));
+    // The number tells two drifts of the same size apart.
+    let number = hasher.finish() >> 32;
+    format!(
+        "drift {number:08x}: the kernel is not what the files say ({} would make it so); nothing is written in this mode",
+        report.total()
+    )
+}
+
+/// Rules on trial as a fact: how long is left would make it another one every time.
+fn trial(state: TrialState) -> String {
+    match state {
+        TrialState::OnTrial { .. } => {
+            "rules are on trial: the earlier ones come back unless `bridgeward confirm` is run in time".to_owned()
+        }
+        TrialState::TakenBack { .. } => {
+            "the earlier rules are in force, since nobody confirmed the new ones; they stay until the files change or somebody applies them"
+                .to_owned()
         }
     }
 }

@@ -151,6 +151,7 @@ impl Metrics {
             Outcome::InSync => "in-sync",
             Outcome::Applied => "applied",
             Outcome::Repaired => "repaired",
+            Outcome::Seen => "seen",
             Outcome::Unfinished => "unfinished",
             Outcome::Failed => "failed",
         };
@@ -171,9 +172,10 @@ impl Metrics {
             Err(Failure::Tool { refusal, .. }) => {
                 self.tool_errors.get_or_create(&ToolError { tool: refusal.tool().to_owned(), kind: refusal.kind.word() }).inc();
             }
-            Err(Failure::Plan(_) | Failure::Store(_)) => {}
+            Err(Failure::Plan(_) | Failure::Store(_) | Failure::Moved(_) | Failure::OnTrial(_) | Failure::Unguarded(_)) => {}
         }
-        let Some(report) = ended.drift() else { return };
+        // What is only looked at is found again at every look, and not repaired.
+        let Some(report) = ended.drift().filter(|report| !report.only_seen) else { return };
         for ((family, table), count) in &report.edits {
             let place = Place { family: family.to_string(), table: table.to_string(), cause };
             self.drifts.get_or_create(&place).inc();

@@ -11,12 +11,13 @@ use super::Daemon;
 use super::control::{Answer, Ask, Question};
 use super::history::Ended;
 use super::journal::Cause;
+use super::mode::{self, Task};
 use super::status::Moment;
 use crate::backend::{Kernel, links};
 use crate::config::name::{LayoutName, QuirksName};
 use crate::load;
 use crate::monitor::links::LinkMonitor;
-use crate::reconcile::compute::{self, Reading};
+use crate::reconcile::compute;
 use crate::resolve::Link;
 
 impl<K: Kernel> Daemon<K> {
@@ -58,8 +59,13 @@ impl<K: Kernel> Daemon<K> {
         taps(links) == taps(&self.links)
     }
 
-    /// Reads the state, brings the kernel to it and says what was done.
+    /// Reads the state, does what the mode says and tells of it.
     pub(super) async fn pass(&mut self, cause: Cause) -> Answer {
+        self.pass_for(cause, Task::Keep).await
+    }
+
+    /// Reads the state, does what is to be done and tells of it.
+    pub(super) async fn pass_for(&mut self, cause: Cause, task: Task) -> Answer {
         self.give_way().await;
         // Whatever the cause, everything is repaired.
         self.repair_due = None;
@@ -67,7 +73,7 @@ impl<K: Kernel> Daemon<K> {
         let heard = self.heard.take();
         let (begun, started) = (Moment::now(), Instant::now());
         let unreadable = self.read().await;
-        let outcome = self.reconciler.pass(&self.computed).await;
+        let outcome = self.execute(task, unreadable.as_ref()).await;
         let culprits = self.culprits(writers, outcome.as_ref().ok());
         let cause = cause.by(culprits.clone());
         let objects = self.computed.fingerprint();
@@ -84,11 +90,11 @@ impl<K: Kernel> Daemon<K> {
         let drift = ended.drift().is_some();
         self.publisher.pass(&ended, &self.orders);
         self.systemd.pass(&ended);
-        if outcome.as_ref().is_ok_and(|report| report.verified) {
+        if outcome.as_ref().is_ok_and(|report| report.verified || report.only_seen) {
             self.objects = Some(objects);
         }
         let report = outcome.as_ref().ok();
-        if let Some(report) = report.filter(|_| drift) {
+        if let Some(report) = report.filter(|report| drift && !report.only_seen) {
             self.note_repair(&culprits, report);
         }
         self.look_again = report.is_some_and(|report| !report.parked.is_empty());
@@ -101,7 +107,7 @@ impl<K: Kernel> Daemon<K> {
     /// Reads the state; where that fails, the last one stays and the reason is returned.
     async fn read(&mut self) -> Option<String> {
         self.links = links::links().await.unwrap_or_default();
-        let reading = Reading { quirks: self.orders.quirks, strict: self.orders.strict, layout: self.orders.layout };
+        let reading = self.reading();
         let loaded = match tokio::task::block_in_place(|| load::load(&self.orders.state)) {
             Ok(loaded) => loaded,
             Err(failure) => {
@@ -122,7 +128,9 @@ impl<K: Kernel> Daemon<K> {
                 self.orders.state.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
             )),
             Question::Status { .. } | Question::Watch { .. } => unreachable!("the sockets answer this from what is published"),
-            Question::Apply { .. } => self.pass(Cause::Asked).await,
+            Question::Apply { confirm, .. } => self.pass_for(Cause::Asked, Task::Apply(mode::urge(confirm))).await,
+            Question::CarryOut { ref plan, confirm, .. } => self.carry_out(plan, confirm).await,
+            Question::Confirm { .. } => self.confirm().await,
         };
         // Whoever asked may have gone away meanwhile; the pass is done all the same.
         let _ = ask.reply.send(answer);

@@ -270,6 +270,10 @@ impl Status {
         match last.outcome {
             Ok(report) => {
                 status.objects = objects(computed, Some(report));
+                if report.only_seen && !report.edits.is_empty() {
+                    status.trouble.push(format!("the kernel is not what the files say ({} would make it so)", report.total()));
+                }
+                status.trouble.extend(report.trial.map(|trial| trial.to_string()));
                 status.trouble.extend(report.warnings.iter().cloned());
                 status.stuck = report.stuck.iter().map(Stuck::from).collect();
                 let remark = |remark: &crate::plan::Remark| Remark { code: remark.code.to_owned(), message: remark.message.clone() };

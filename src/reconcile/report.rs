@@ -9,8 +9,9 @@ use crate::diagnostic::several;
 use crate::model::Object;
 use crate::plan::desire::Keeping;
 use crate::plan::show::rule_words;
-use crate::plan::{Change, Edit, Phase, Remark};
+use crate::plan::{Change, Edit, Phase, Remark, json};
 use crate::reconcile::compute::Computed;
+use crate::reconcile::trial::seconds;
 use crate::ruleset::rule::{BridgeTarget, IpTarget, Rule};
 use crate::ruleset::{ChainId, Family, LiveRule, Table};
 use crate::source::Position;
@@ -46,6 +47,25 @@ pub struct Report {
     pub generation: Option<u32>,
     /// From the lock to the verified end.
     pub took: Duration,
+    /// Whether the edits were only found, and nothing was written.
+    pub only_seen: bool,
+    /// Rules that wait for a confirmation, or did not get one.
+    pub trial: Option<TrialState>,
+}
+
+/// How rules on trial stand after a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrialState {
+    /// They are in force, and taken back after this time unless somebody confirms.
+    OnTrial {
+        /// How long.
+        left: Duration,
+    },
+    /// Nobody confirmed in time: the earlier rules are in force until the files change or somebody applies.
+    TakenBack {
+        /// How long ago.
+        ago: Duration,
+    },
 }
 
 /// How many edits.
@@ -186,6 +206,18 @@ impl Report {
         }
     }
 
+    /// The held objects as a plan for machines has them.
+    pub fn held_for_json(&self) -> Vec<json::Held<'_>> {
+        let parts = self.held.iter().map(|held| json::Held {
+            object: &held.object,
+            code: &held.code,
+            message: &held.message,
+            keeping: held.keeping,
+            place: held.place.as_ref(),
+        });
+        parts.collect()
+    }
+
     /// Adds every object that a fault in the files holds.
     pub fn hold_faults(&mut self, computed: &Computed, kept: &BTreeMap<Object, Keeping>) {
         for held in computed.resolved.held.iter().chain(&computed.compiled.held) {
@@ -227,6 +259,9 @@ impl Report {
             _ => total.to_string(),
         };
         let _ = writeln!(out, "{what}; {}, {} held, {milliseconds} ms", several(self.objects, "object"), self.held.len());
+        if let Some(trial) = &self.trial {
+            let _ = writeln!(out, "{trial}");
+        }
         out
     }
 }
@@ -256,6 +291,21 @@ fn stops(rule: &Rule) -> bool {
     match rule {
         Rule::Ip(rule) => matches!(rule.target, IpTarget::Drop | IpTarget::Reject | IpTarget::Jump(_) | IpTarget::Goto(_)),
         Rule::Bridge(rule) => matches!(rule.target, BridgeTarget::Drop | BridgeTarget::Jump(_)),
+    }
+}
+
+impl std::fmt::Display for TrialState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::OnTrial { left } => {
+                write!(f, "on trial: the earlier rules come back in {} unless `bridgeward confirm` is run before", seconds(*left))
+            }
+            Self::TakenBack { ago } => write!(
+                f,
+                "taken back {} ago, since nobody confirmed: the earlier rules are in force until the files change or somebody applies them",
+                seconds(*ago)
+            ),
+        }
     }
 }
 

@@ -47,6 +47,15 @@ pub(super) fn replace(directory: &OwnedFd, name: &str, bytes: &[u8]) -> io::Resu
     Ok(fs::fsync(directory)?)
 }
 
+/// Removes a file if it is there; gone for good when this returns.
+pub(super) fn remove(directory: &OwnedFd, name: &str) -> io::Result<()> {
+    match fs::unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        removed => removed?,
+    }
+    Ok(fs::fsync(directory)?)
+}
+
 /// Renames a file to the first free of `name.corrupt-1`, `name.corrupt-2`, ... and returns that name.
 pub(super) fn move_aside(directory: &OwnedFd, name: &str) -> io::Result<String> {
     for number in 1_u32.. {

@@ -43,7 +43,7 @@ struct Document {
 /// Chains as `ebtables nat libvirt-J-vnet0`, objects as `network NAME` and `interface DEVICE`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Half {
+pub(super) struct Half {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     made: BTreeSet<String>,
     #[serde(default)]
@@ -134,14 +134,14 @@ pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Record>, 
 }
 
 impl Half {
-    fn of(made: &BTreeSet<ChainId>, objects: &BTreeMap<Object, RecordedObject>) -> Self {
+    pub(super) fn of(made: &BTreeSet<ChainId>, objects: &BTreeMap<Object, RecordedObject>) -> Self {
         Self {
             made: made.iter().map(chain_text).collect(),
             objects: objects.iter().map(|(object, recorded)| (object_text(object), Entry::of(recorded))).collect(),
         }
     }
 
-    fn parse(self) -> Result<(BTreeSet<ChainId>, BTreeMap<Object, RecordedObject>), String> {
+    pub(super) fn parse(self) -> Result<(BTreeSet<ChainId>, BTreeMap<Object, RecordedObject>), String> {
         let made = self.made.iter().map(|text| parse_chain(text)).collect::<Result<_, _>>()?;
         let objects = self.objects.into_iter().map(|(name, entry)| Ok((parse_object(&name)?, entry.parse()?)));
         Ok((made, objects.collect::<Result<_, String>>()?))
