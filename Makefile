@@ -10,7 +10,8 @@ BINARY := target/release/bridgeward
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build the program (target/release/bridgeward).
+build: ## Build the program (target/release/bridgeward); needs libpcap's headers (installs them on Debian as root).
+	contrib/build-tools.sh
 	$(CARGO) build --locked --release
 
 test: ## Install what the tests lack (Debian), and run all of them; needs root and a kernel with network namespaces.

@@ -16,7 +16,7 @@ show() { printf '%s$ %s%s\n' "$dim" "$*" "$off"; }
 
 install_missing() {
   local missing=() pair
-  for pair in iptables:iptables ip6tables:iptables ebtables:ebtables ip:iproute2 unshare:util-linux cc:build-essential; do
+  for pair in iptables:iptables ip6tables:iptables ebtables:ebtables ip:iproute2 unshare:util-linux; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
   done
   if ((${#missing[@]})); then
@@ -36,6 +36,7 @@ if [[ ${1:-} != --inside ]]; then
   if [[ -z $program ]]; then
     command -v cargo >/dev/null || fail 'cargo is missing: install a Rust toolchain from https://rustup.rs, or name a program in BRIDGEWARD'
     say 'Building bridgeward'
+    contrib/build-tools.sh
     cargo build --locked --release
     program=target/release/bridgeward
   fi
@@ -46,6 +47,8 @@ fi
 
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
+mkdir -p /var/lib/bridgeward
+mount -t tmpfs -o mode=0700 tmpfs /var/lib/bridgeward
 ip link set lo up
 scratch=$(mktemp -d)
 daemon=

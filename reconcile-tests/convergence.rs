@@ -80,7 +80,7 @@ impl<F: Fault> Host<F> {
 
     fn computed(&self) -> Computed {
         let loaded = load::load(&[self.directory.path().join("state")]).expect("the state can be read");
-        compute::compute(&loaded, &[], Reading::default())
+        compute::compute(&loaded, &[], &bridgeward::model::learned::Learned::default(), Reading::default())
     }
 
     fn reconciler(&self) -> Reconciler<&Faulty<F>> {

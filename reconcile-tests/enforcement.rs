@@ -5,11 +5,11 @@
 
 mod chain_end;
 mod dhcp;
-mod frame;
+pub mod frame;
 mod reachability;
 mod service;
 mod spoofing;
-mod wire;
+pub mod wire;
 
 use crate::fixture::guest;
 use crate::world::World;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bridgeward::diagnostic::{Diagnostic, Style, render};
 use bridgeward::load::{Loaded, load};
+use bridgeward::model::learned::Learned;
 use bridgeward::model::{Object, Quirks};
 use bridgeward::reconcile::compute::{Computed, Reading, check};
 use bridgeward::resolve::Treatment;
@@ -149,7 +150,7 @@ fn check_folder(folder: &Path, quirks: Quirks) -> Computed {
     for file in &mut files {
         file.path = file.path.strip_prefix(&prefix).expect("it lies in the folder").into();
     }
-    check(&Loaded { files, faults }, &[], Reading { quirks, ..Reading::default() })
+    check(&Loaded { files, faults }, &[], &Learned::default(), Reading { quirks, ..Reading::default() })
 }
 
 fn cases() -> Vec<PathBuf> {

@@ -17,6 +17,7 @@ mod fixture;
 mod foreign;
 mod invalid;
 mod kill;
+mod learning;
 mod libvirt_beside;
 mod lint;
 mod modes;

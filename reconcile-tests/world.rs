@@ -16,10 +16,12 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long a condition may take to come true; generous, because tests judge what happens and not how fast.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Makes the namespace private: own mounts, own `/run` (records, locks), a loopback device that is up.
+/// Makes the namespace private: own mounts, own `/run` (records, locks), own learned addresses, a loopback device that is up.
 const SET_UP: &str = "set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
+mkdir -p /var/lib/bridgeward
+mount -t tmpfs -o mode=0700 tmpfs /var/lib/bridgeward
 ip link set lo up
 ";
 

@@ -4,6 +4,7 @@
 //! namespace and which boot their rules belong to, [`links`] which devices exist in it,
 //! [`counters`] what its rules have seen. [`fake`] is a kernel in memory, for tests.
 
+pub mod clock;
 pub mod counters;
 #[doc(hidden)]
 pub mod fake;

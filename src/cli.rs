@@ -10,6 +10,7 @@ mod definition;
 mod diff;
 mod edit;
 mod filter;
+mod forget;
 mod graph;
 mod interface;
 mod log;
@@ -138,6 +139,7 @@ fn interface_verb(settings: &Settings, verb: &InterfaceVerb) -> anyhow::Result<E
     match verb {
         InterfaceVerb::List(list) => interface::list(settings, list),
         InterfaceVerb::Show(show) => interface::show(settings, show),
+        InterfaceVerb::Forget(options) => forget::forget(settings, options),
     }
 }
 

@@ -155,7 +155,7 @@ fn hold(object: Object, fault: &Diagnostic) -> Held {
 /// The rules of one guest; all its faults go to `remarks`, the first one is the answer.
 fn compile_guest(guest: &GuestPolicy, quirks: Quirks, remarks: &mut Remarks) -> Result<ObjectRules, Fault> {
     let rules = match &guest.treatment {
-        Treatment::Learning(how) => return Ok(learning::compile(guest, how, quirks)),
+        Treatment::Learning(learning) => return Ok(learning::compile(guest, learning, quirks)),
         Treatment::Filtered(rules) => rules,
     };
     let mut draft = Draft { guest, quirks, rules: ObjectRules::for_guest(&guest.device), first_fault: None, remarks };

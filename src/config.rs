@@ -54,6 +54,8 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// How the daemon's log is written.
     pub log: LogName,
+    /// Where learned addresses are kept, over reboots.
+    pub learned_dir: PathBuf,
     /// How often `run` looks at the kernel although nothing said that it changed; see [`poll`].
     #[serde(deserialize_with = "duration")]
     pub poll: Duration,
@@ -102,6 +104,7 @@ impl Default for Config {
             run_dir: PathBuf::from("/run/bridgeward"),
             socket_group: None,
             log: LogName::default(),
+            learned_dir: PathBuf::from("/var/lib/bridgeward"),
             poll: Duration::from_secs(10),
             settle: Duration::from_millis(75),
             tools: Tools::default(),
@@ -211,6 +214,7 @@ mod tests {
             mode = "plan"
             plan_file = "/tmp/plan.json"
             run_dir = "/tmp/r"
+            learned_dir = "/tmp/l"
             poll = "2s"
             settle = "200ms"
             socket_group = "adm"
@@ -228,6 +232,7 @@ mod tests {
         assert_eq!(config.layout, Layout::ClassicDocument);
         assert_eq!(config.mode, Mode::Plan);
         assert_eq!(config.plan_file, Some(PathBuf::from("/tmp/plan.json")));
+        assert_eq!(config.learned_dir, PathBuf::from("/tmp/l"));
         assert_eq!(config.poll, Duration::from_secs(2));
         assert_eq!(config.tools.iptables, "iptables-legacy");
         assert_eq!(config.tools.ebtables, "ebtables");

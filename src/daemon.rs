@@ -10,6 +10,7 @@ mod drift;
 pub mod exporter;
 pub mod history;
 pub mod journal;
+pub mod lessons;
 pub mod metrics;
 mod mode;
 mod pace;
@@ -46,6 +47,7 @@ use crate::watch::Watch;
 use control::{Ask, Desk, Sockets};
 use damper::Damper;
 use journal::Cause;
+use lessons::Lessons;
 use mode::Paperwork;
 use pace::{reach, settle, ticks};
 use publish::Publisher;
@@ -108,8 +110,10 @@ enum Event {
     Repair,
     /// Time to look at files and kernel.
     Poll,
-    /// Time to see whether the directories are still the same.
+    /// Time to see whether the directories and the devices are still the same.
     Refresh,
+    /// A guest that learns was heard, or something learned ends.
+    Learned,
     /// SIGHUP: configuration and a full pass.
     Hangup,
     /// `apply` asks for a pass.
@@ -140,6 +144,8 @@ pub struct Daemon<K> {
     damper: Damper,
     /// Rings when devices come and go; `None` where the kernel does not tell.
     link_monitor: Option<LinkMonitor>,
+    /// Addresses that no file gives.
+    lessons: Lessons,
     /// Who changed rules since the last pass, and when that is to be repaired.
     writers: BTreeSet<Writer>,
     heard: Option<Instant>,
@@ -162,7 +168,7 @@ impl<K: Kernel> Daemon<K> {
     ///
     /// # Errors
     /// When the kernel gives out no inotify instance.
-    pub fn new(reconciler: Reconciler<K>, orders: Orders) -> anyhow::Result<Self> {
+    pub fn new(reconciler: Reconciler<K>, lessons: Lessons, orders: Orders) -> anyhow::Result<Self> {
         let bell = Arc::new(Notify::new());
         let watch = listen(&orders, &bell)?;
         // Until the state has been read, nothing may be taken for absent.
@@ -182,6 +188,7 @@ impl<K: Kernel> Daemon<K> {
             own: BTreeSet::new(),
             damper: Damper::default(),
             link_monitor: None,
+            lessons,
             writers: BTreeSet::new(),
             heard: None,
             repair_due: None,
@@ -224,6 +231,7 @@ impl<K: Kernel> Daemon<K> {
                 () = reach(self.paperwork.due) => Event::TrialOver,
                 _ = poll.tick() => Event::Poll,
                 _ = refresh.tick() => Event::Refresh,
+                () = self.lessons.due() => Event::Learned,
                 _ = hangup.recv() => Event::Hangup,
                 Some(ask) = asked.recv() => Event::Ask(ask),
                 _ = terminate.recv() => Event::Stop,
@@ -256,6 +264,12 @@ impl<K: Kernel> Daemon<K> {
                         self.bell.notify_one();
                     }
                     self.make_peace();
+                    let whose = self.lessons.refresh().await;
+                    self.tighten(whose).await;
+                }
+                Event::Learned => {
+                    let whose = self.lessons.work();
+                    self.tighten(whose).await;
                 }
                 Event::Hangup => {
                     self.systemd.reload();
@@ -278,6 +292,7 @@ impl<K: Kernel> Daemon<K> {
             }
         }
         systemd::stop();
+        self.lessons.close().await;
         tracing::info!("stopped; the rules stay in force");
         Ok(())
     }

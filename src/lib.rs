@@ -34,6 +34,7 @@ pub mod store;
 
 pub mod reconcile;
 
+pub mod learn;
 pub mod monitor;
 pub mod watch;
 

@@ -1,12 +1,14 @@
 //! What the user wrote, as plain typed data with the place of everything that an error may have to point at.
 //!
-//! [`network`], [`filter`] and [`interface`] hold the documents, [`attribute`] the table of protocol attributes; this file holds what they share. Nothing here follows a
+//! [`network`], [`filter`] and [`interface`] hold the documents, [`attribute`] the table of protocol attributes, [`learned`] the addresses
+//! that no document gives; this file holds what they share. Nothing here follows a
 //! reference or knows a default that depends on another file: that is [`crate::resolve`]'s.
 
 pub mod attribute;
 pub mod dependence;
 pub mod filter;
 pub mod interface;
+pub mod learned;
 pub mod network;
 
 use crate::addr::DeviceName;

@@ -16,12 +16,13 @@ mod value;
 mod variables;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::addr::{DeviceName, Mac};
 use crate::diagnostic::Diagnostic;
 use crate::model::filter::{Action, AttributeName, Chain, Direction, Filter, Literal, Protocol};
+use crate::model::learned::{Claimant, Learned};
 use crate::model::network::{Forward, NetworkAddress};
 use crate::model::{Object, Quirks};
 use crate::parse::Parsed;
@@ -88,6 +89,8 @@ pub struct GuestPolicy {
     pub owner: Option<Arc<str>>,
     /// What its traffic goes through.
     pub treatment: Treatment,
+    /// How the addresses in its rules were learned; `None` where files give all of them, or none has been learned yet.
+    pub learned: Option<Learning>,
     /// The `<interface>` or `<filterbinding>` start tag.
     pub place: Span,
 }
@@ -101,13 +104,24 @@ pub enum Treatment {
     Learning(Learning),
 }
 
-/// How an address is learned.
+/// What has to be learned, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Learning {
-    /// The first address that the guest uses.
-    Any,
-    /// What a DHCP server acknowledges; only these servers, if any are named.
-    Dhcp(Vec<Ipv4Addr>),
+pub struct Learning {
+    /// Whose the addresses are; says how they are learned.
+    pub claimant: Claimant,
+    /// Which addresses its filters use.
+    pub families: Families,
+}
+
+/// Which kinds of addresses are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// `$IP` alone.
+    Ipv4,
+    /// `$IPV6` alone.
+    Ipv6,
+    /// Either.
+    Both,
 }
 
 /// One rule of a guest with every value known.
@@ -166,16 +180,17 @@ pub enum LinkKind {
     Other,
 }
 
-/// Resolves the documents of all files; `links` are the devices that exist now. The order of `documents` does not matter.
+/// Resolves the documents of all files; `links` are the devices that exist now, `learned` the addresses that count now. The order of
+/// `documents` does not matter.
 ///
 /// `stock` are the built-in filters: they stand behind those of files, so that a filter of the same name replaces one without a clash.
 /// They are an argument of their own because nothing in a [`Parsed`] tells where it came from, and nothing else about it matters.
-pub fn resolve(documents: &[Parsed], stock: &[Filter], links: &[Link], quirks: Quirks) -> Resolved {
+pub fn resolve(documents: &[Parsed], stock: &[Filter], links: &[Link], learned: &Learned, quirks: Quirks) -> Resolved {
     let mut findings = Findings::of_broken(documents);
     let library = Library::gather(documents, stock, &mut findings);
     let networks = network::settle(documents, &mut findings);
     let taps = interface::settle(documents, &networks, links, &mut findings);
-    let guests = taps.iter().filter_map(|tap| guest::resolve(tap, &library, quirks, &mut findings)).collect();
+    let guests = taps.iter().filter_map(|tap| guest::resolve(tap, &library, learned, quirks, &mut findings)).collect();
     let used = taps.iter().filter_map(|tap| tap.interface.filter.as_ref()).map(|reference| &*reference.filter.value);
     library.report(used, &mut findings);
     let networks = network::policies(&networks, &findings);
@@ -196,6 +211,27 @@ impl Condition {
     /// The number in it; `None` for other kinds of values.
     pub fn number(&self) -> Option<u32> {
         if let Literal::Number(number) = self.value { Some(number) } else { None }
+    }
+}
+
+impl GuestPolicy {
+    /// What is learned for it, be it known already or not.
+    pub fn learning(&self) -> Option<&Learning> {
+        match &self.treatment {
+            Treatment::Filtered(_) => self.learned.as_ref(),
+            Treatment::Learning(learning) => Some(learning),
+        }
+    }
+}
+
+impl Families {
+    /// Whether addresses of this kind are wanted.
+    pub fn include(self, address: IpAddr) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Ipv4 => address.is_ipv4(),
+            Self::Ipv6 => address.is_ipv6(),
+        }
     }
 }
 

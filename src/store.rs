@@ -1,11 +1,12 @@
 //! What bridgeward remembers beside the kernel: the record of installed rules, and the locks that keep one writer.
 //!
 //! All of it lies in `<run dir>/<network namespace>/` and dies with the boot. Losing it costs the memory of what was ours, never a
-//! rule: see design section 4, "the record". [`document`] is the record as text, [`directory`] keeps others out, [`lock`] keeps one writer, [`trial`]
+//! rule: see design section 4, "the record". [`learned`] is kept apart, over boots. [`document`] is the record as text, [`directory`] keeps others out, [`lock`] keeps one writer, [`trial`]
 //! has the rules that wait for a confirmation, [`plan_file`] plans that wait for somebody to carry them out.
 
 mod directory;
 mod document;
+pub mod learned;
 mod lock;
 pub mod plan_file;
 pub mod trial;

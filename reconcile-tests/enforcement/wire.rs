@@ -130,15 +130,15 @@ fn attach(world: &World, number: usize) -> OwnedFd {
          ip link set vnet{number} master br-lab up
          ip -n guest{number} link set eth0 address 52:54:00:40:00:0{number} up"
     ));
-    inside(&world.namespace(Some(&format!("guest{number}"))), packet_socket)
+    inside(&world.namespace(Some(&format!("guest{number}"))), || packet_socket("eth0"))
 }
 
-/// A socket for whole frames on `eth0` of the calling thread's namespace; it does not hear what it sends.
+/// A socket for whole frames on this device of the calling thread's namespace; it does not hear what it sends.
 #[expect(unsafe_code, reason = "rustix has no address type for packet sockets, so `bind` is called as C would")]
-fn packet_socket() -> OwnedFd {
+pub fn packet_socket(device: &str) -> OwnedFd {
     // No protocol yet: until it is bound, a packet socket would hear every interface.
     let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None).expect("packet sockets need root");
-    let index = name_to_index(&socket, "eth0").expect("the guest's link is there");
+    let index = name_to_index(&socket, device).expect("the guest's link is there");
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).expect("address families are small"),
         sll_protocol: u16::try_from(libc::ETH_P_ALL).expect("Ethernet types have 16 bits").to_be(),

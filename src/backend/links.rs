@@ -15,6 +15,13 @@ use crate::resolve::{Link, LinkKind};
 #[error("cannot list network devices: {0}")]
 pub struct LinksFailure(String);
 
+impl LinksFailure {
+    /// With the kernel's or the library's words.
+    pub fn new(words: &impl ToString) -> Self {
+        Self(words.to_string())
+    }
+}
+
 /// All Ethernet devices, by name. A device whose name is not a [`DeviceName`] is left out: no rule could name it.
 ///
 /// # Errors

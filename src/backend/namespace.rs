@@ -117,6 +117,12 @@ fn namespace_cookie() -> Option<u64> {
 }
 
 impl NamespaceId {
+    /// One by its name.
+    #[cfg(test)]
+    pub fn named(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     /// The name, which is safe as the name of a directory.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -10,7 +10,7 @@ use super::options::{Apply, Diff, Format};
 use super::progress;
 use super::settings::{Settings, block_on};
 use crate::daemon::ask;
-use crate::daemon::control::Question;
+use crate::daemon::control::{Answer, Question};
 use crate::load;
 use crate::plan::sealed::PlanFile;
 use crate::reconcile::compute::Computed;
@@ -88,7 +88,11 @@ fn ask(settings: &Settings, directory: &Path, plan: Option<(PlanFile, String)>, 
         // The daemon's own guard may die with the daemon's service; one of ours does not.
         block_on(async { settings.guard().start().context("cannot start a second guard of the rules on trial") })?;
     }
-    let answer = answer?;
+    relay(settings, &answer?)
+}
+
+/// Says what the daemon answered, and ends as it says.
+pub fn relay(settings: &Settings, answer: &Answer) -> anyhow::Result<Exit> {
     if !answer.messages.is_empty() {
         settings.output.message(answer.messages.trim_end());
     }

@@ -10,13 +10,14 @@ use crate::graph::host::{self, Guest, Host};
 use crate::graph::{self, Notation};
 use crate::model::Object;
 use crate::model::interface::Interface;
+use crate::model::learned::Learned;
 use crate::model::network::{Document, Network};
 use crate::reconcile::compute::{Computed, Documents};
 
 /// Runs the command.
 pub fn graph(settings: &Settings, options: &Graph) -> anyhow::Result<Exit> {
-    let (documents, computed) = read(settings)?;
-    let host = host(&documents, &computed, settings);
+    let (documents, computed, learned) = read(settings)?;
+    let host = host(&documents, &computed, &learned, settings);
     if let Some(unknown) = options.names.iter().find(|name| !is_known(&host, name)) {
         let networks = host.networks.iter().map(|network| network.name.value.as_str());
         let guests = host.guests.iter().flat_map(|guest| [Some(guest.device.as_str()), guest.owner]).flatten();
@@ -47,18 +48,18 @@ fn is_known(host: &Host<'_>, name: &str) -> bool {
         || host.filters.contains_key(name)
 }
 
-fn host<'a>(documents: &'a Documents, computed: &'a Computed, settings: &Settings) -> Host<'a> {
+fn host<'a>(documents: &'a Documents, computed: &'a Computed, learned: &Learned, settings: &Settings) -> Host<'a> {
     let mut networks: Vec<&Network> = documents.parsed.iter().flat_map(|parsed| &parsed.networks).collect();
     // Of a running network's two documents the one that tells how it runs.
     networks.sort_by_key(|network| (&network.name.value, network.document != Document::Status, network.span));
     networks.dedup_by_key(|network| &network.name.value);
     let interfaces: Vec<&Interface> = documents.parsed.iter().flat_map(|parsed| &parsed.interfaces).collect();
-    let guests = interface::rows(documents, computed, settings.config.quirks).into_iter().filter_map(|row| {
+    let guests = interface::rows(documents, computed, learned, settings.config.quirks).into_iter().filter_map(|row| {
+        let addresses = row.all_addresses();
         let device = row.device?;
         let written = interfaces.iter().find(|interface| interface.span == row.span);
         let own = computed.compiled.objects.iter().find(|(object, _)| matches!(object, Object::Interface(own) if own.as_str() == device));
         let chains = own.into_iter().flat_map(|(_, rules)| rules.chains.keys());
-        let addresses = row.addresses.join(", ");
         Some(Guest {
             owner: row.guest,
             network: row.network,

@@ -12,9 +12,10 @@ use super::settings::{Settings, block_on};
 use super::table::{table, visible};
 use crate::backend::counters::{self, Counters};
 use crate::model::interface::Interface;
+use crate::model::learned::{Finding, Learned, Source, Until};
 use crate::model::{Object, Quirks};
 use crate::reconcile::compute::{self, Computed, Documents};
-use crate::resolve::{Learning, Treatment};
+use crate::resolve::Treatment;
 use crate::ruleset::ChainId;
 use crate::source::Span;
 
@@ -46,6 +47,8 @@ pub struct Row<'a> {
     parameters: Vec<Parameter<'a>>,
     /// Those that the file gives.
     pub addresses: Vec<String>,
+    /// Those that no file gives.
+    learned: Vec<LearnedAddress>,
     /// By name.
     pub network: Option<&'a str>,
     state: State,
@@ -62,6 +65,16 @@ pub struct Row<'a> {
 struct Parameter<'a> {
     name: &'a str,
     value: &'a str,
+}
+
+/// An address that was learned.
+#[derive(Debug, Serialize)]
+struct LearnedAddress {
+    address: String,
+    /// The DHCP server that gave it; `null` for one that the guest used.
+    server: Option<String>,
+    /// Its end in seconds since 1970; `null` for one without.
+    until: Option<u64>,
 }
 
 /// How an interface stands.
@@ -95,8 +108,8 @@ struct ChainRow {
 
 /// Lists every interface by device.
 pub fn list(settings: &Settings, options: &List) -> anyhow::Result<Exit> {
-    let (documents, computed) = read(settings)?;
-    let rows = rows(&documents, &computed, settings.config.quirks);
+    let (documents, computed, learned) = read(settings)?;
+    let rows = rows(&documents, &computed, &learned, settings.config.quirks);
     let held = rows.iter().any(|row| row.state == State::Held);
     let text = match options.format {
         Format::Text => table(["DEVICE", "GUEST", "FILTER", "MAC", "ADDRESSES", "STATE", "WHERE"], rows.iter().map(cells)),
@@ -108,8 +121,8 @@ pub fn list(settings: &Settings, options: &List) -> anyhow::Result<Exit> {
 
 /// Prints all there is to know about one interface.
 pub fn show(settings: &Settings, options: &InterfaceShow) -> anyhow::Result<Exit> {
-    let (documents, computed) = read(settings)?;
-    let rows = rows(&documents, &computed, settings.config.quirks);
+    let (documents, computed, learned) = read(settings)?;
+    let rows = rows(&documents, &computed, &learned, settings.config.quirks);
     let Some(row) = rows.iter().find(|row| row.device.as_deref() == Some(&*options.device)) else {
         let devices = rows.iter().filter_map(|row| row.device.as_deref());
         definition::explain_absence(settings.output, "interface", &options.device, devices);
@@ -128,15 +141,16 @@ pub fn show(settings: &Settings, options: &InterfaceShow) -> anyhow::Result<Exit
 ///
 /// # Errors
 /// When the state cannot be read.
-pub fn read(settings: &Settings) -> anyhow::Result<(Documents, Computed)> {
+pub fn read(settings: &Settings) -> anyhow::Result<(Documents, Computed, Learned)> {
     let loaded = settings.load()?;
     let links = block_on(async { Ok(settings.links().await) })?;
     // Both number the same files in the same order, so a span of one is a span of the other.
-    Ok((compute::read(&loaded, settings.reading()), compute::compute(&loaded, &links, settings.reading())))
+    let learned = settings.learned();
+    Ok((compute::read(&loaded, settings.reading()), compute::compute(&loaded, &links, &learned, settings.reading()), learned))
 }
 
 /// Every interface, by device.
-pub fn rows<'a>(documents: &'a Documents, computed: &'a Computed, quirks: Quirks) -> Vec<Row<'a>> {
+pub fn rows<'a>(documents: &'a Documents, computed: &'a Computed, learned: &Learned, quirks: Quirks) -> Vec<Row<'a>> {
     let interfaces: Vec<&Interface> = documents.parsed.iter().flat_map(|parsed| &parsed.interfaces).collect();
     let row = |interface: &'a Interface, device: Option<String>, state| row(interface, device, state, documents, quirks);
     let mut rows: Vec<Row> = Vec::new();
@@ -144,11 +158,15 @@ pub fn rows<'a>(documents: &'a Documents, computed: &'a Computed, quirks: Quirks
     for guest in &computed.resolved.guests {
         let state = match guest.treatment {
             Treatment::Filtered(_) => State::Filtered,
-            Treatment::Learning(Learning::Any | Learning::Dhcp(_)) => State::Learning,
+            Treatment::Learning(_) => State::Learning,
         };
         known.insert(guest.device.clone());
         let written = interfaces.iter().find(|interface| interface.span == guest.place);
-        rows.extend(written.map(|interface| row(interface, Some(guest.device.to_string()), state)));
+        let known = guest.learning().and_then(|learning| learned.0.get(&learning.claimant));
+        rows.extend(written.map(|interface| Row {
+            learned: known.map_or_else(Vec::new, |known| known.findings.iter().map(LearnedAddress::of).collect()),
+            ..row(interface, Some(guest.device.to_string()), state)
+        }));
     }
     for held in computed.resolved.held.iter().chain(&computed.compiled.held) {
         let Object::Interface(device) = &held.object else { continue };
@@ -197,6 +215,7 @@ fn row<'a>(interface: &'a Interface, device: Option<String>, state: State, docum
         filter: interface.filter.as_ref().map(|filter| &*filter.filter.value),
         addresses: [of_family("IP", true), of_family("IPV6", false)].concat(),
         parameters,
+        learned: Vec::new(),
         network: interface.network.as_ref().map(|network| &*network.value),
         state,
         reason: None,
@@ -214,6 +233,7 @@ fn unreadable<'a>(span: Span, documents: &Documents) -> Row<'a> {
         filter: None,
         parameters: Vec::new(),
         addresses: Vec::new(),
+        learned: Vec::new(),
         network: None,
         state: State::Held,
         reason: None,
@@ -255,7 +275,7 @@ fn detail(row: &Row<'_>, chains: &[ChainRow]) -> String {
         ("guest", row.guest.unwrap_or_default().to_owned()),
         ("mac", row.mac.clone().unwrap_or_default()),
         ("filter", filter),
-        ("addresses", row.addresses.join(", ")),
+        ("addresses", row.all_addresses()),
         ("network", row.network.unwrap_or_default().to_owned()),
         ("state", state),
         ("where", row.place.to_string()),
@@ -280,10 +300,28 @@ fn cells(row: &Row<'_>) -> [String; 7] {
         row.guest.unwrap_or_default().to_owned(),
         row.filter.unwrap_or_default().to_owned(),
         row.mac.clone().unwrap_or_default(),
-        row.addresses.join(", "),
+        row.all_addresses(),
         row.state.word().to_owned(),
         row.place.to_string(),
     ]
+}
+
+impl Row<'_> {
+    /// Those that files give, and those that were learned.
+    pub fn all_addresses(&self) -> String {
+        let learned = self.learned.iter().map(|learned| format!("{} (learned)", learned.address));
+        self.addresses.iter().cloned().chain(learned).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl LearnedAddress {
+    fn of(finding: &Finding) -> Self {
+        Self {
+            address: finding.address.to_string(),
+            server: if let Source::Lease(server) = finding.source { Some(server.to_string()) } else { None },
+            until: if let Until::Second(end) = finding.until { Some(end) } else { None },
+        }
+    }
 }
 
 impl State {

@@ -12,7 +12,8 @@ use crate::config::name::{HooksName, LayoutName, LogName, Mode, QuirksName, Scop
 use crate::output::Color;
 
 pub use verb::{
-    Define, Edit, FilterShow, FilterVerb, Graph, GraphOption, InterfaceShow, InterfaceVerb, List, NetworkShow, NetworkVerb, Undefine,
+    Define, Edit, FilterShow, FilterVerb, Graph, GraphOption, InterfaceForget, InterfaceShow, InterfaceVerb, List, NetworkShow,
+    NetworkVerb, Undefine,
 };
 
 /// Keeps the firewall rules of virtual networks and guests exactly as libvirt-style XML in a directory says.
@@ -206,11 +207,12 @@ They read and write the state only, never the kernel: `apply`, or the daemon, do
         verb: NetworkVerb,
     },
 
-    /// List guest interfaces, and show what guards one and what its rules have seen
+    /// List guest interfaces, show what guards one and what its rules have seen, and forget the addresses learned for one
     #[command(after_help = "\
 Examples:
   bridgeward interface list
-  sudo bridgeward interface show vnet0")]
+  sudo bridgeward interface show vnet0
+  sudo bridgeward interface forget vnet0")]
     Interface {
         /// What to do with interfaces
         #[command(subcommand)]

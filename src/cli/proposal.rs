@@ -36,6 +36,7 @@ impl Proposal {
     /// Only when there is no runtime to ask for the host's devices with.
     pub fn new(settings: &Settings, loaded: &Loaded, replaced: Option<&str>, new: Option<(&str, &str)>) -> anyhow::Result<Self> {
         let links = block_on(async { Ok(settings.links().await) })?;
+        let learned = settings.learned();
         let mut changed = loaded.clone();
         changed.files.retain(|file| replaced != Some(&file.path));
         changed.faults.retain(|fault| replaced != Some(&fault.path));
@@ -44,7 +45,7 @@ impl Proposal {
             let stamp = Stamp { device: 0, inode: 0, modified: SystemTime::UNIX_EPOCH, hash: 0 };
             changed.files.push(LoadedFile { path: Arc::clone(path), text: text.into(), stamp });
         }
-        let compute = |loaded: &Loaded| compute::check(loaded, &links, settings.reading());
+        let compute = |loaded: &Loaded| compute::check(loaded, &links, &learned, settings.reading());
         Ok(Self { before: compute(loaded), after: compute(&changed), shown })
     }
 

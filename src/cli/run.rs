@@ -3,9 +3,12 @@
 use super::options::{Global, Run};
 use super::settings::{Settings, block_on};
 use super::{Exit, log};
+use crate::backend::namespace;
+use crate::daemon::lessons::Lessons;
 use crate::daemon::{Daemon, Fixed, Orders};
 use crate::load;
 use crate::output::Output;
+use crate::store::learned::LearnedStore;
 
 pub fn run(global: &Global, output: Output, options: &Run) -> anyhow::Result<Exit> {
     let settings = Settings::of(global, output)?;
@@ -14,9 +17,18 @@ pub fn run(global: &Global, output: Output, options: &Run) -> anyhow::Result<Exi
     block_on(async {
         let reconciler = settings.reconciler().await?;
         let _lock = reconciler.store().lock_as_daemon()?;
-        Daemon::new(reconciler, orders(&settings, options))?.run(reread).await?;
+        let orders = orders(&settings, options);
+        let lessons = Lessons::open(learned_store(&settings), orders.quirks);
+        Daemon::new(reconciler, lessons, orders)?.run(reread).await?;
         Ok(Exit::Done)
     })
+}
+
+/// Where learned addresses are kept; without it they are learned anew at every start.
+fn learned_store(settings: &Settings) -> Option<LearnedStore> {
+    let identity = namespace::identity().inspect_err(|failure| tracing::error!("{failure}")).ok()?;
+    let store = LearnedStore::open(&settings.config.learned_dir, identity);
+    store.inspect_err(|failure| tracing::error!("learned addresses will not survive a restart: {failure}")).ok()
 }
 
 fn orders(settings: &Settings, options: &Run) -> Orders {

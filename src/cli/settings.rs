@@ -10,11 +10,12 @@ use super::options::Global;
 use super::progress;
 use crate::backend::probe::{self, Commands};
 use crate::backend::system::System;
-use crate::backend::{links, namespace};
+use crate::backend::{clock, links, namespace};
 use crate::config::name::{HooksName, ScopeName};
 use crate::config::{self, Config};
 use crate::diagnostic::{self, Severity};
 use crate::load::{self, LoadFailure, Loaded};
+use crate::model::learned::Learned;
 use crate::output::Output;
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::{self, Computed, Documents, Reading};
@@ -22,7 +23,7 @@ use crate::reconcile::look::Terms;
 use crate::reconcile::trial::Guard;
 use crate::resolve::Link;
 use crate::source::Sources;
-use crate::store::Store;
+use crate::store::{Store, learned};
 
 const RESOLVING: &str = "reading and resolving the state";
 
@@ -70,7 +71,7 @@ impl Settings {
     /// When a path is missing or unreadable: that is never taken for an empty state.
     pub async fn compute(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
         let _step = progress::step(RESOLVING);
-        Ok(compute::compute(&load(paths)?, &self.links().await, self.reading()))
+        Ok(compute::compute(&load(paths)?, &self.links().await, &self.learned(), self.reading()))
     }
 
     /// Like [`Settings::compute`], with remarks on what is hardly meant.
@@ -79,7 +80,7 @@ impl Settings {
     /// As [`Settings::compute`].
     pub async fn check(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
         let _step = progress::step(RESOLVING);
-        Ok(compute::check(&load(paths)?, &self.links().await, self.reading()))
+        Ok(compute::check(&load(paths)?, &self.links().await, &self.learned(), self.reading()))
     }
 
     /// Reads the configured state as far as single files go.
@@ -104,6 +105,17 @@ impl Settings {
             tracing::warn!(%error, "interfaces without a target are matched to no device");
             Vec::new()
         })
+    }
+
+    /// The addresses that were learned and count now. Where they cannot be read, the guests that need them get the rules of those that have none.
+    pub fn learned(&self) -> Learned {
+        let known = namespace::identity().map_err(|failure| failure.to_string());
+        let known = known.and_then(|identity| learned::peek(&self.config.learned_dir, &identity));
+        let learned = known.unwrap_or_else(|reason| {
+            self.output.message(&format!("warning: learned addresses are not known here: {reason}"));
+            Learned::default()
+        });
+        learned.at(clock::now())
     }
 
     /// Prints what there is to say about the files.

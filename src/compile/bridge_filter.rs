@@ -24,7 +24,7 @@ pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
 const RARP: u16 = 0x8035;
 const VLAN: u16 = 0x8100;
-const IPV6: u16 = 0x86dd;
+pub(super) const IPV6: u16 = 0x86dd;
 
 const SIDES: [Side; 2] = [Side::FromGuest, Side::ToGuest];
 

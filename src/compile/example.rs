@@ -114,7 +114,7 @@ fn literal(kind: ValueKind, value: &str) -> Literal {
 }
 
 pub(super) fn guest(name: &str, treatment: Treatment) -> GuestPolicy {
-    GuestPolicy { device: device(name), mac: MAC, owner: Some(Arc::from("guest")), treatment, place: span(1) }
+    GuestPolicy { device: device(name), mac: MAC, owner: Some(Arc::from("guest")), treatment, learned: None, place: span(1) }
 }
 
 /// What becomes of one guest `vnet0` with these rules (see [`rules`]).

@@ -6,6 +6,7 @@
 //! the one that came first, for as long as that lives.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,6 +84,13 @@ pub enum Question {
     Watch {
         /// Protocol version.
         v: u32,
+    },
+    /// Drop the addresses that were learned for this guest.
+    Forget {
+        /// Protocol version.
+        v: u32,
+        /// The guest's host-side device.
+        device: String,
     },
 }
 
@@ -251,10 +259,10 @@ async fn converse(stream: UnixStream, mut desk: Desk) -> anyhow::Result<()> {
                 _ = read.read(&mut rest) => return Ok(()),
             }
         },
-        Question::Apply { .. } | Question::CarryOut { .. } | Question::Confirm { .. } if !is_root => {
+        Question::Apply { .. } | Question::CarryOut { .. } | Question::Confirm { .. } | Question::Forget { .. } if !is_root => {
             say(&mut write, &Answer::refused("only root may have rules changed")).await
         }
-        Question::Apply { .. } | Question::CarryOut { .. } | Question::Confirm { .. } => {
+        Question::Apply { .. } | Question::CarryOut { .. } | Question::Confirm { .. } | Question::Forget { .. } => {
             let (reply, answer) = oneshot::channel();
             desk.asks.send(Ask { question, reply }).await.context("the daemon stops")?;
             say(&mut write, &answer.await.context("the daemon stops")?).await
@@ -272,7 +280,12 @@ async fn say(write: &mut (impl AsyncWrite + Unpin), what: &impl Serialize) -> an
 impl Question {
     /// The version of the protocol that it is asked in.
     fn version(&self) -> u32 {
-        let (Self::Apply { v, .. } | Self::CarryOut { v, .. } | Self::Confirm { v } | Self::Status { v } | Self::Watch { v }) = self;
+        let (Self::Apply { v, .. }
+        | Self::CarryOut { v, .. }
+        | Self::Confirm { v }
+        | Self::Forget { v, .. }
+        | Self::Status { v }
+        | Self::Watch { v }) = self;
         *v
     }
 
@@ -289,6 +302,25 @@ impl Question {
     /// What is on trial is to stay.
     pub fn confirm() -> Self {
         Self::Confirm { v: VERSION }
+    }
+
+    /// Forgetting what was learned for the guest with this device.
+    pub fn forget(device: &str) -> Self {
+        Self::Forget { v: VERSION, device: device.to_owned() }
+    }
+}
+
+/// What there is to say where nothing can be forgotten.
+pub fn nothing_learned(device: &str) -> String {
+    format!("nothing is learned for an interface `{device}`; `bridgeward interface list` shows those that there are")
+}
+
+/// What there is to say of addresses that were forgotten.
+pub fn forgotten(device: &str, addresses: &[IpAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    match &addresses[..] {
+        [] => format!("{device}: no address was known\n"),
+        _ => format!("{device}: forgot {}\n", addresses.join(", ")),
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::Ended;
+use crate::addr::DeviceName;
 use crate::backend::generation::Writer;
 use crate::diagnostic::{self, Severity, Style};
 use crate::model::Object;
@@ -13,6 +14,9 @@ use crate::ruleset::{ChainId, Family, Table};
 
 /// Rules named one by one per pass, and objects when there are more rules; a flush of thousands is summed up.
 const MOST_LINES: usize = 40;
+
+/// Guests named in a cause; of more, only how many.
+const MOST_NAMED: usize = 5;
 
 /// Why there was a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub enum Cause {
     Asked,
     /// Nobody confirmed what was on trial.
     TrialOver,
+    /// The addresses of these guests changed.
+    Learned(BTreeSet<DeviceName>),
 }
 
 impl Cause {
@@ -181,6 +187,7 @@ impl Cause {
             Self::Hangup => "hangup",
             Self::Asked => "apply",
             Self::TrialOver => "trial",
+            Self::Learned(_) => "learned",
         }
     }
 }
@@ -203,6 +210,16 @@ impl std::fmt::Display for Cause {
             Self::Hangup => f.write_str("hangup"),
             Self::Asked => f.write_str("apply"),
             Self::TrialOver => f.write_str("trial over"),
+            Self::Learned(whose) => {
+                f.write_str("learned addresses of ")?;
+                for (at, device) in whose.iter().take(MOST_NAMED).enumerate() {
+                    write!(f, "{}{device}", if at == 0 { "" } else { ", " })?;
+                }
+                match whose.len().saturating_sub(MOST_NAMED) {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
+            }
         }
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! A state that cannot be read leaves the last one in force, and drift is repaired to that.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Daemon;
-use super::control::{Answer, Ask, Question};
+use super::control::{self, Answer, Ask, Question};
 use super::history::Ended;
 use super::journal::Cause;
 use super::mode::{self, Task};
 use super::status::Moment;
+use crate::addr::DeviceName;
 use crate::backend::{Kernel, links};
 use crate::config::name::{LayoutName, QuirksName};
 use crate::load;
@@ -40,8 +42,10 @@ impl<K: Kernel> Daemon<K> {
         monitor.inspect_err(|error| tracing::warn!(%error, every = ?self.orders.poll, "new taps are seen at the next look")).ok()
     }
 
-    /// Devices came or went: a pass, if an interface may be matched to one of them.
+    /// Devices came or went: those of guests that learn are listened to; and a pass, if an interface may be matched to one of them.
     pub(super) async fn meet(&mut self) {
+        let whose = self.lessons.refresh().await;
+        self.tighten(whose).await;
         let Some(monitor) = &self.link_monitor else { return };
         let links: Vec<Link> = monitor.links().values().cloned().collect();
         if !self.same_taps(&links) {
@@ -59,6 +63,21 @@ impl<K: Kernel> Daemon<K> {
         taps(links) == taps(&self.links)
     }
 
+    /// Makes the rules of what was learned for these guests.
+    pub(super) async fn tighten(&mut self, whose: BTreeSet<DeviceName>) {
+        if whose.is_empty() {
+            // Renewals and conflicts change no rule.
+            self.tell_learned();
+        } else {
+            self.pass(Cause::Learned(whose)).await;
+        }
+    }
+
+    fn tell_learned(&mut self) {
+        let (learned, conflicts) = self.lessons.status();
+        self.publisher.learned(learned, conflicts);
+    }
+
     /// Reads the state, does what the mode says and tells of it.
     pub(super) async fn pass(&mut self, cause: Cause) -> Answer {
         self.pass_for(cause, Task::Keep).await
@@ -73,6 +92,8 @@ impl<K: Kernel> Daemon<K> {
         let heard = self.heard.take();
         let (begun, started) = (Moment::now(), Instant::now());
         let unreadable = self.read().await;
+        self.lessons.attend(&self.computed.resolved, self.orders.quirks).await;
+        self.tell_learned();
         let outcome = self.execute(task, unreadable.as_ref()).await;
         let culprits = self.culprits(writers, outcome.as_ref().ok());
         let cause = cause.by(culprits.clone());
@@ -115,7 +136,8 @@ impl<K: Kernel> Daemon<K> {
                 return Some(failure.to_string());
             }
         };
-        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &self.links, reading));
+        let learned = self.lessons.learned();
+        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &self.links, &learned, reading));
         self.loaded = Some(loaded);
         None
     }
@@ -131,9 +153,19 @@ impl<K: Kernel> Daemon<K> {
             Question::Apply { confirm, .. } => self.pass_for(Cause::Asked, Task::Apply(mode::urge(confirm))).await,
             Question::CarryOut { ref plan, confirm, .. } => self.carry_out(plan, confirm).await,
             Question::Confirm { .. } => self.confirm().await,
+            Question::Forget { ref device, .. } => self.forget(device).await,
         };
         // Whoever asked may have gone away meanwhile; the pass is done all the same.
         let _ = ask.reply.send(answer);
+    }
+
+    /// Forgets what was learned for a guest, and closes it.
+    async fn forget(&mut self, device: &str) -> Answer {
+        let known = DeviceName::new(device).and_then(|device| Some((self.lessons.forget(&device)?, device)));
+        let Some((addresses, name)) = known else { return Answer::said(1, "", &format!("error: {}\n", control::nothing_learned(device))) };
+        let answer = Answer::said(0, &control::forgotten(device, &addresses), "");
+        self.tighten(BTreeSet::from([name])).await;
+        answer
     }
 
     fn same_state(&self, state: &[PathBuf], quirks: QuirksName, layout: LayoutName) -> bool {

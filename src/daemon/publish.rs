@@ -11,7 +11,7 @@ use super::exporter::{self, Exporter};
 use super::history::{Ended, Fight, History};
 use super::journal::Journal;
 use super::metrics::Metrics;
-use super::status::{About, Beside, Learned, Moment, Prerequisite, Status};
+use super::status::{About, Beside, Learned, Moment, Prerequisite, Remark, Status};
 use crate::config;
 
 /// Tells of the daemon's work.
@@ -102,11 +102,16 @@ impl Publisher {
         }
     }
 
-    /// Tells which addresses were learned.
-    pub fn learned(&mut self, learned: Vec<Learned>) {
-        if learned != self.beside.learned {
+    /// Tells which addresses were learned, and which two guests claim.
+    pub fn learned(&mut self, learned: Vec<Learned>, conflicts: Vec<Remark>) {
+        if learned != self.beside.learned || conflicts != self.beside.conflicts {
             self.beside.learned.clone_from(&learned);
-            self.change(|status| status.learned = learned);
+            let before = std::mem::replace(&mut self.beside.conflicts, conflicts.clone());
+            self.change(|status| {
+                status.learned = learned;
+                status.remarks.retain(|remark| !before.contains(remark));
+                status.remarks.extend(conflicts);
+            });
         }
     }
 

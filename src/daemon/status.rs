@@ -241,12 +241,14 @@ pub struct Beside {
     pub prerequisites: Vec<Prerequisite>,
     /// See [`Status::learned`].
     pub learned: Vec<Learned>,
+    /// Addresses that two guests claim; among [`Status::remarks`].
+    pub conflicts: Vec<Remark>,
 }
 
 impl Status {
     /// Puts the document together. `last` is the last pass, if there was one.
     pub fn new(daemon: About, last: Option<&Ended<'_>>, history: &History, beside: Beside) -> Self {
-        let Beside { prerequisites, learned } = beside;
+        let Beside { prerequisites, learned, conflicts } = beside;
         let (passes, drift, fights) = (history.passes(), history.drift(), history.fights());
         let mut status = Self {
             v: VERSION,
@@ -257,7 +259,7 @@ impl Status {
             stuck: Vec::new(),
             fights,
             prerequisites,
-            remarks: Vec::new(),
+            remarks: conflicts,
             passes,
             drift,
             learned,
@@ -277,7 +279,7 @@ impl Status {
                 status.trouble.extend(report.warnings.iter().cloned());
                 status.stuck = report.stuck.iter().map(Stuck::from).collect();
                 let remark = |remark: &crate::plan::Remark| Remark { code: remark.code.to_owned(), message: remark.message.clone() };
-                status.remarks = report.remarks.iter().map(remark).collect();
+                status.remarks.extend(report.remarks.iter().map(remark));
             }
             Err(failure) => {
                 status.objects = objects(computed, None);

@@ -6,6 +6,7 @@ use crate::compile::{self, Compiled, Layout};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::load::Loaded;
 use crate::model::filter::Filter;
+use crate::model::learned::Learned;
 use crate::model::{Object, Quirks};
 use crate::parse::{self, Broken, BrokenKind, Parsed};
 use crate::resolve::{self, GuestPolicy, Link, Resolved, lint};
@@ -88,14 +89,14 @@ pub fn read(loaded: &Loaded, reading: Reading) -> Documents {
     Documents { sources, counts, parsed: documents, stock }
 }
 
-/// Parses, resolves and compiles.
-pub fn compute(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
-    follow(read(loaded, reading), links, reading, |_, _| Vec::new())
+/// Parses, resolves and compiles. `learned` are the addresses that count now (see [`Learned::at`]).
+pub fn compute(loaded: &Loaded, links: &[Link], learned: &Learned, reading: Reading) -> Computed {
+    follow(read(loaded, reading), links, learned, reading, |_, _| Vec::new())
 }
 
 /// Like [`compute`], and remarks on what is right and yet hardly meant.
-pub fn check(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
-    follow(read(loaded, reading), links, reading, |documents, resolved| {
+pub fn check(loaded: &Loaded, links: &[Link], learned: &Learned, reading: Reading) -> Computed {
+    follow(read(loaded, reading), links, learned, reading, |documents, resolved| {
         lint::lint(&documents.parsed, &documents.stock, resolved, reading.quirks)
     })
 }
@@ -104,10 +105,11 @@ pub fn check(loaded: &Loaded, links: &[Link], reading: Reading) -> Computed {
 fn follow(
     documents: Documents,
     links: &[Link],
+    learned: &Learned,
     reading: Reading,
     remark: impl FnOnce(&Documents, &Resolved) -> Vec<Diagnostic>,
 ) -> Computed {
-    let resolved = resolve::resolve(&documents.parsed, &documents.stock, links, reading.quirks);
+    let resolved = resolve::resolve(&documents.parsed, &documents.stock, links, learned, reading.quirks);
     let compiled = compile::compile(&resolved, reading.quirks, reading.layout);
     let remarks = remark(&documents, &resolved);
     let Documents { sources, counts, parsed, .. } = documents;

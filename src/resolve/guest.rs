@@ -1,8 +1,8 @@
 //! One guest interface to its policy: its variables, its filter tree, and whether an address has to be learned first.
 //!
-//! Reference: nwfilter.md 4.3, 4.5 and 5. What is wrong with filters themselves is reported by [`super::includes`], once for all guests.
+//! Reference: nwfilter.md 4.3, 4.5 and 5. In `fixed` quirks `IPV6` is learned as `IP` is. What is wrong with filters themselves is reported by [`super::includes`], once for all guests.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,11 +11,12 @@ use super::includes::Library;
 use super::interface::Tap;
 use super::value;
 use super::variables::{Bindings, Expansion, FAULT_LIMIT, Item, Scope};
-use super::{GuestPolicy, Learning, Treatment};
+use super::{Families, GuestPolicy, Learning, Treatment};
 use crate::addr::Mac;
 use crate::diagnostic::Diagnostic;
 use crate::model::filter::{Access, Element, Reference};
 use crate::model::interface::Interface;
+use crate::model::learned::{Anchor, Claimant, Learned, Method};
 use crate::model::{Object, Quirks};
 use crate::parse::visit::with_suggestion;
 use crate::source::{Span, Spanned};
@@ -28,7 +29,13 @@ enum LearningMode {
 }
 
 /// Resolves one guest; what is wrong goes to the findings, and `None` comes back.
-pub(super) fn resolve(tap: &Tap<'_>, library: &Library<'_>, quirks: Quirks, findings: &mut Findings) -> Option<GuestPolicy> {
+pub(super) fn resolve(
+    tap: &Tap<'_>,
+    library: &Library<'_>,
+    learned: &Learned,
+    quirks: Quirks,
+    findings: &mut Findings,
+) -> Option<GuestPolicy> {
     let interface = tap.interface;
     let reference = interface.filter.as_ref()?;
     let object = || [Object::Interface(tap.device.clone())];
@@ -43,16 +50,25 @@ pub(super) fn resolve(tap: &Tap<'_>, library: &Library<'_>, quirks: Quirks, find
             return None;
         }
     };
-    let bindings = top_bindings(interface, reference, mac, quirks, findings);
-    let mut expansion = Expansion::new(reference.span, quirks);
-    // Broken off or not: what was found is in the expansion.
-    let _: ControlFlow<()> = library.walk(filter, &Scope::top(&bindings), &mut |rule, scope| expansion.add(rule, scope));
-    match treatment(expansion, &bindings, tap, reference, quirks) {
+    let mut bindings = top_bindings(interface, reference, mac, quirks, findings);
+    let claimant = |method| Claimant { anchor: anchor(tap), mac: mac.value, filter: Arc::clone(&reference.filter.value), method };
+    let mut outcome = treatment(expand(library, filter, &bindings, reference.span, quirks), &bindings, tap, reference, claimant, quirks);
+    let mut used = None;
+    if let Ok(Treatment::Learning(learning)) = &outcome
+        && let addresses = learned.addresses(&learning.claimant, quirks)
+        && (addresses.iter().any(|address| learning.families.include(*address)) || has_other_family(learning.families, &bindings))
+    {
+        used = Some(learning.clone());
+        bind_learned(&mut bindings, &addresses, learning.families, reference.span);
+        outcome = treatment(expand(library, filter, &bindings, reference.span, quirks), &bindings, tap, reference, claimant, quirks);
+    }
+    match outcome {
         Ok(treatment) => Some(GuestPolicy {
             device: tap.device.clone(),
             mac: mac.value,
             owner: interface.owner.clone(),
             treatment,
+            learned: used,
             place: interface.span,
         }),
         Err(faults) => {
@@ -93,6 +109,42 @@ fn addresses(interface: &Interface, family: impl Fn(&IpAddr) -> bool) -> Vec<Ite
     of_family.map(|address| Item { text: address.value.to_string().into(), span: address.span }).collect()
 }
 
+/// What the filter tree becomes with these variables.
+fn expand<'a>(library: &Library<'a>, filter: usize, bindings: &Bindings<'a>, binding: Span, quirks: Quirks) -> Expansion<'a> {
+    let mut expansion = Expansion::new(binding, quirks);
+    // Broken off or not: what was found is in the expansion.
+    let _: ControlFlow<()> = library.walk(filter, &Scope::top(bindings), &mut |rule, scope| expansion.add(rule, scope));
+    expansion
+}
+
+/// What tells this guest from others with its Ethernet address.
+fn anchor(tap: &Tap<'_>) -> Anchor {
+    match (tap.interface.owner_uuid, &tap.interface.device) {
+        (Some(owner), _) => Anchor::Owner(owner),
+        (None, Some(_)) => Anchor::Device(tap.device.clone()),
+        (None, None) => Anchor::Address,
+    }
+}
+
+/// Whether only `IPV6` is unknown: a guest that may never speak IPv6 does not wait for it.
+fn has_other_family(families: Families, bindings: &Bindings<'_>) -> bool {
+    families == Families::Ipv6 && bindings.get("IP").is_some()
+}
+
+/// Gives `IP` and `IPV6` what was learned. A guest of which one of the two is known goes through its filter; the address that it does not
+/// have (yet) is the unspecified one, which is what a host without an address sends from, and no other.
+fn bind_learned(bindings: &mut Bindings<'_>, addresses: &[IpAddr], families: Families, span: Span) {
+    let unspecified: [(&str, IpAddr); 2] = [("IP", Ipv4Addr::UNSPECIFIED.into()), ("IPV6", Ipv6Addr::UNSPECIFIED.into())];
+    for (name, unspecified) in unspecified.into_iter().filter(|(_, unspecified)| families.include(*unspecified)) {
+        let item = |address: &IpAddr| Item { text: address.to_string().into(), span };
+        let mut items: Vec<Item> = addresses.iter().filter(|address| address.is_ipv4() == unspecified.is_ipv4()).map(item).collect();
+        if items.is_empty() {
+            items.push(item(&unspecified));
+        }
+        bindings.fall_back(name, items);
+    }
+}
+
 /// Decides between the filter and the interim rules of learning.
 ///
 /// # Errors
@@ -103,6 +155,7 @@ fn treatment(
     bindings: &Bindings<'_>,
     tap: &Tap<'_>,
     reference: &Reference,
+    claimant: impl FnOnce(Method) -> Claimant,
     quirks: Quirks,
 ) -> Result<Treatment, Vec<Diagnostic>> {
     let Expansion { rules, missing, mut faults, exceeded, .. } = expansion;
@@ -113,30 +166,46 @@ fn treatment(
     if missing.is_empty() {
         return if faults.is_empty() { Ok(Treatment::Filtered(rules)) } else { Err(faults) };
     }
-    let only_address = missing.len() == 1 && missing.keys().all(|access| is_learnable(access));
-    let learned = if only_address { learning(bindings, quirks).map_err(|fault| vec![*fault])? } else { None };
-    match learned {
-        Some(learning) if faults.is_empty() || quirks == Quirks::Libvirt => Ok(Treatment::Learning(learning)),
+    let families = wanted(missing.keys().copied(), quirks);
+    let method = if families.is_some() { method(bindings, quirks).map_err(|fault| vec![*fault])? } else { None };
+    match families.zip(method) {
+        Some((families, method)) if faults.is_empty() || quirks == Quirks::Libvirt => {
+            Ok(Treatment::Learning(Learning { claimant: claimant(method), families }))
+        }
         Some(_) => Err(faults),
         None => {
             let shown = missing.iter().take(FAULT_LIMIT);
-            faults.extend(shown.map(|(access, &span)| missing_variable(access, span, bindings, tap, reference)));
+            faults.extend(shown.map(|(access, &span)| missing_variable(access, span, bindings, tap, reference, quirks)));
             Err(faults)
         }
     }
 }
 
-/// Learning fills `$IP` on iterator 0 and nothing else.
-fn is_learnable(access: &Access) -> bool {
-    &*access.name == "IP" && access.element == Element::Iterated(0)
+/// Which addresses would make everything complete; `None` when something else is missing, too.
+fn wanted<'a>(missing: impl Iterator<Item = &'a Access>, quirks: Quirks) -> Option<Families> {
+    let mut wanted = None;
+    for access in missing {
+        let family = learnable(access, quirks)?;
+        wanted = Some(if wanted.is_none_or(|wanted| wanted == family) { family } else { Families::Both });
+    }
+    wanted
+}
+
+/// Learning fills `$IP` on iterator 0, in `fixed` quirks `$IPV6` as well, and nothing else.
+fn learnable(access: &Access, quirks: Quirks) -> Option<Families> {
+    match (&*access.name, &access.element) {
+        ("IP", Element::Iterated(0)) => Some(Families::Ipv4),
+        ("IPV6", Element::Iterated(0)) if quirks == Quirks::Fixed => Some(Families::Ipv6),
+        _ => None,
+    }
 }
 
 /// How to learn, as the interface's own parameters say; `None` when it is forbidden.
-fn learning(bindings: &Bindings<'_>, quirks: Quirks) -> Result<Option<Learning>, Box<Diagnostic>> {
+fn method(bindings: &Bindings<'_>, quirks: Quirks) -> Result<Option<Method>, Box<Diagnostic>> {
     Ok(match learning_mode(bindings)? {
         LearningMode::None => None,
-        LearningMode::Any => Some(Learning::Any),
-        LearningMode::Dhcp => Some(Learning::Dhcp(dhcp_servers(bindings, quirks)?)),
+        LearningMode::Any => Some(Method::Any),
+        LearningMode::Dhcp => Some(Method::Dhcp(dhcp_servers(bindings, quirks)?)),
     })
 }
 
@@ -176,7 +245,14 @@ fn refuse_for_filter(object: [Object; 1], reference: &Reference, fault: &Arc<Dia
     }
 }
 
-fn missing_variable(access: &Access, span: Span, bindings: &Bindings<'_>, tap: &Tap<'_>, reference: &Reference) -> Diagnostic {
+fn missing_variable(
+    access: &Access,
+    span: Span,
+    bindings: &Bindings<'_>,
+    tap: &Tap<'_>,
+    reference: &Reference,
+    quirks: Quirks,
+) -> Diagnostic {
     let name = &access.name;
     let fault = match access.element {
         Element::Fixed(index) => {
@@ -188,7 +264,7 @@ fn missing_variable(access: &Access, span: Span, bindings: &Bindings<'_>, tap: &
             Diagnostic::error("missing-variable", message, span, "needed here")
         }
     };
-    let help = if &**name == "IP" && !is_learnable(access) {
+    let help = if &**name == "IP" && learnable(access, quirks).is_none() {
         "add a `<parameter>`: an address can be learned only where the filter says plain `$IP` and lacks nothing else".into()
     } else {
         format!("add `<parameter name='{name}' value='...'/>`")

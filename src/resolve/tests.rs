@@ -11,7 +11,7 @@ mod variables;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::{GuestPolicy, Learning, Link, LinkKind, PolicyRule, Resolved, Treatment, resolve};
+use super::{GuestPolicy, Link, LinkKind, PolicyRule, Resolved, Treatment, resolve};
 use crate::addr::{DeviceName, Mac};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Quirks;
@@ -20,6 +20,7 @@ use crate::model::filter::{
     Value,
 };
 use crate::model::interface::{Document, Interface};
+use crate::model::learned::{Learned, Method};
 use crate::parse::{Broken, BrokenKind, Parsed};
 use crate::source::{FileId, Span, Spanned};
 
@@ -126,7 +127,7 @@ fn broken(what: BrokenKind) -> Parsed {
 }
 
 fn fixed(documents: &[Parsed]) -> Resolved {
-    resolve(documents, &[], &[], Quirks::Fixed)
+    resolve(documents, &[], &[], &Learned::default(), Quirks::Fixed)
 }
 
 fn link(name: &str, address: &str) -> Link {
@@ -140,7 +141,7 @@ fn bind(all: Vec<Filter>, parameters: &[(&str, &str)]) -> Resolved {
 
 fn bind_with(quirks: Quirks, all: Vec<Filter>, parameters: &[(&str, &str)]) -> Resolved {
     let top = all[0].name.value.to_string();
-    resolve(&[filters(all), interfaces(vec![tap("vnet0", &top, parameters)])], &[], &[], quirks)
+    resolve(&[filters(all), interfaces(vec![tap("vnet0", &top, parameters)])], &[], &[], &Learned::default(), quirks)
 }
 
 /// The rules of the only guest, one line each.
@@ -155,10 +156,10 @@ fn guest_rules(guest: &GuestPolicy) -> Vec<String> {
     rules.iter().map(show).collect()
 }
 
-fn learning(resolved: &Resolved) -> &Learning {
+fn learning(resolved: &Resolved) -> &Method {
     assert_eq!(codes(resolved), Vec::<&str>::new(), "{:#?}", resolved.diagnostics);
     match &resolved.guests[..] {
-        [GuestPolicy { treatment: Treatment::Learning(learning), .. }] => learning,
+        [GuestPolicy { treatment: Treatment::Learning(learning), .. }] => &learning.claimant.method,
         other => panic!("expected a guest that learns: {other:#?}"),
     }
 }

@@ -25,12 +25,24 @@ pub(super) fn open(run_dir: &Path, name: &str) -> Result<OwnedFd, StoreFailure> 
 
 /// All bytes of a file; `None` if there is none.
 pub(super) fn read(directory: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
+    read_at_most(directory, name, u64::MAX)
+}
+
+/// All bytes of a file that should have no more than so many; `None` if there is none.
+///
+/// # Errors
+/// `FileTooLarge` when it has more.
+pub(super) fn read_at_most(directory: &OwnedFd, name: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match fs::openat(directory, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(None),
         file => file?,
     };
+    let file = File::from(file);
+    if file.metadata()?.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", limit >> 20)));
+    }
     let mut bytes = Vec::new();
-    File::from(file).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 

@@ -126,6 +126,22 @@ Examples:
 
 Without root the counters are left out. Exit status: 0 done, 1 there is no such interface or it is held, 2 trouble.")]
     Show(InterfaceShow),
+
+    /// Drop the addresses that were learned for a guest interface: it is closed until it is learned anew
+    #[command(after_help = "\
+Examples:
+  sudo bridgeward interface forget vnet0
+
+Beside a running daemon the daemon does it, and takes away the rules at once.
+Exit status: 0 done, 1 nothing is learned for this interface, 2 trouble.")]
+    Forget(InterfaceForget),
+}
+
+#[derive(Debug, Args)]
+pub struct InterfaceForget {
+    /// The interface's host-side device
+    #[arg(value_name = "DEVICE")]
+    pub device: String,
 }
 
 #[derive(Debug, Args)]

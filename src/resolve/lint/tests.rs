@@ -28,7 +28,7 @@ fn state<const N: usize>(texts: [String; N], quirks: Quirks) -> ([Parsed; N], Re
     });
     let faults: Vec<_> = documents.iter().flat_map(|document| &document.diagnostics).filter(|fault| fault.is_error()).collect();
     assert!(faults.is_empty(), "{faults:?}");
-    let resolved = resolve(&documents, &[], &[], quirks);
+    let resolved = resolve(&documents, &[], &[], &crate::model::learned::Learned::default(), quirks);
     (documents, resolved)
 }
 

@@ -14,7 +14,7 @@ fn run(files: &[(&str, &str)], quirks: Quirks) -> (Resolved, Sources) {
     };
     let documents: Vec<Parsed> = files.iter().map(|&(path, text)| read(path.to_owned(), text)).collect();
     let stock: Vec<Filter> = stock_filters().flat_map(|(name, xml)| read(format!("<stock>/{name}.xml"), xml).filters).collect();
-    (resolve(&documents, &stock, &[], quirks), sources)
+    (resolve(&documents, &stock, &[], &Learned::default(), quirks), sources)
 }
 
 fn bound(filter: &str, parameters: &[(&str, &str)]) -> String {
@@ -82,7 +82,7 @@ fn a_file_stands_for_a_stock_filter_in_the_trees_of_the_others() {
 fn without_an_address_clean_traffic_learns_one() {
     let (resolved, _) =
         run(&[("vnet0.xml", &bound("clean-traffic", &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1")]))], Quirks::Fixed);
-    assert_eq!(learning(&resolved), &Learning::Dhcp(vec!["10.0.0.1".parse().expect("an address")]));
+    assert_eq!(learning(&resolved), &Method::Dhcp(vec!["10.0.0.1".parse().expect("an address")]));
 }
 
 #[test]

@@ -124,15 +124,18 @@ fn filters_of_one_uuid_and_different_names_are_both_unusable() {
 fn a_file_replaces_a_stock_filter_without_a_clash() {
     let stock = [filter("clean", vec![numbered(1)]), filter("other", vec![include("clean", NONE)])];
     let user = [filters(vec![filter("clean", vec![numbered(2)])]), interfaces(vec![tap("vnet0", "other", NONE)])];
-    assert_eq!(rules(&resolve(&user[1..], &stock, &[], Quirks::Fixed)), ["root drop out protocolid=1"]);
-    assert_eq!(rules(&resolve(&user, &stock, &[], Quirks::Fixed)), ["root drop out protocolid=2"]);
+    assert_eq!(rules(&resolve(&user[1..], &stock, &[], &Learned::default(), Quirks::Fixed)), ["root drop out protocolid=1"]);
+    assert_eq!(rules(&resolve(&user, &stock, &[], &Learned::default(), Quirks::Fixed)), ["root drop out protocolid=2"]);
 }
 
 #[test]
 fn a_broken_file_does_not_let_the_stock_filter_back_in() {
     let stock = [filter("clean", vec![numbered(1)])];
     let documents = [broken(BrokenKind::Filter("clean".into())), interfaces(vec![tap("vnet0", "clean", NONE)])];
-    assert_eq!(held(&resolve(&documents, &stock, &[], Quirks::Fixed)), [("interface `vnet0`".to_owned(), "broken-filter")]);
+    assert_eq!(
+        held(&resolve(&documents, &stock, &[], &Learned::default(), Quirks::Fixed)),
+        [("interface `vnet0`".to_owned(), "broken-filter")]
+    );
 }
 
 /// `f0` includes `f1` twice, which includes `f2` twice, and so on down to a filter with these entries.

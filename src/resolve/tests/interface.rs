@@ -33,10 +33,10 @@ fn run(documents: Vec<Parsed>, links: &[Link]) -> Resolved {
     let of_rules = [("f", 0), ("g", 0), ("one-rule", 1), ("two-rules", 2), ("three-rules", 3)];
     let all = of_rules.map(|(name, count)| filter(name, drops(count))).to_vec();
     let documents: Vec<Parsed> = std::iter::once(filters(all)).chain(documents).collect();
-    let resolved = resolve(&documents, &[], links, Quirks::Fixed);
+    let resolved = resolve(&documents, &[], links, &Learned::default(), Quirks::Fixed);
     // The order of files must not matter anywhere.
     let backwards: Vec<Parsed> = documents.into_iter().rev().collect();
-    assert_eq!(format!("{resolved:?}"), format!("{:?}", resolve(&backwards, &[], links, Quirks::Fixed)));
+    assert_eq!(format!("{resolved:?}"), format!("{:?}", resolve(&backwards, &[], links, &Learned::default(), Quirks::Fixed)));
     resolved
 }
 

@@ -3,12 +3,18 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::model::learned::{Anchor, Claimant, Finding, Knowledge, Source, Until};
+use crate::resolve::Families;
 use AttributeName as A;
 
 const NONE: &[(&str, &str)] = &[];
 
 fn source(access: &str) -> Entry {
     rule(Protocol::Ip, vec![var(A::SrcIpAddr, access)])
+}
+
+fn source_ipv6(access: &str) -> Entry {
+    rule(Protocol::Ipv6, vec![var(A::SrcIpAddr, access)])
 }
 
 /// The values that one attribute takes, rule by rule.
@@ -150,10 +156,10 @@ fn libvirt_ignores_interface_addresses_and_says_so() {
     let mut interface = tap("vnet0", "f", NONE);
     interface.addresses = vec![here("10.0.0.1".parse().expect("an address"))];
     let documents = [filters(vec![filter("f", vec![source("IP")])]), interfaces(vec![interface])];
-    let resolved = resolve(&documents, &[], &[], Quirks::Libvirt);
+    let resolved = resolve(&documents, &[], &[], &Learned::default(), Quirks::Libvirt);
     assert_eq!(codes(&resolved), ["ignored-address"]);
     assert_eq!(resolved.diagnostics[0].severity, Severity::Note);
-    assert_eq!(resolved.guests[0].treatment, Treatment::Learning(Learning::Any));
+    assert!(matches!(resolved.guests[0].treatment, Treatment::Learning(_)));
 }
 
 #[test]
@@ -285,12 +291,56 @@ fn every_missing_variable_is_reported_once() {
 #[test]
 fn only_ip_on_iterator_zero_is_learned() {
     let learn = |access| bind(vec![filter("f", vec![source(access)])], NONE);
-    assert_eq!(learning(&learn("IP")), &Learning::Any);
-    assert_eq!(learning(&learn("IP[@0]")), &Learning::Any);
+    assert_eq!(learning(&learn("IP")), &Method::Any);
+    assert_eq!(learning(&learn("IP[@0]")), &Method::Any);
     assert_eq!(fault(&learn("IP[@1]")).code, "missing-variable");
     assert_eq!(fault(&learn("IP[0]")).code, "missing-element");
     assert_eq!(fault(&learn("IP[1]")).code, "missing-element");
-    assert_eq!(fault(&learn("IPV6")).code, "missing-variable");
+    assert_eq!(fault(&learn("IPV6[@1]")).code, "missing-variable");
+}
+
+#[test]
+fn ipv6_is_learned_beside_ip_and_only_in_fixed_quirks() {
+    let both = || vec![filter("f", vec![source("IP"), source_ipv6("IPV6")])];
+    assert_eq!(learning(&bind(both(), NONE)), &Method::Any);
+    let resolved = bind_with(Quirks::Libvirt, both(), NONE);
+    assert_eq!(codes(&resolved), ["missing-variable", "missing-variable"]);
+}
+
+#[test]
+fn a_guest_with_an_address_does_not_wait_for_one_of_the_other_kind() {
+    let both = vec![filter("f", vec![source("IP"), source_ipv6("IPV6")])];
+    let resolved = bind(both, &[("IP", "10.0.0.1")]);
+    assert_eq!(rules(&resolved), ["root drop out srcipaddr=10.0.0.1", "root drop out srcipaddr=::"]);
+    assert_eq!(resolved.guests[0].learning().map(|learning| learning.families), Some(Families::Ipv6));
+}
+
+#[test]
+fn learned_addresses_are_used_where_the_file_gives_none_and_only_by_the_guest_that_has_them() {
+    let documents = |parameters: &[(&str, &str)]| {
+        let all = vec![filter("f", vec![source("IP"), source_ipv6("IPV6")])];
+        [filters(all), interfaces(vec![tap("vnet0", "f", parameters)])]
+    };
+    let claimant =
+        |name: &str| Claimant { anchor: Anchor::Device(device("vnet0")), mac: mac(MAC), filter: name.into(), method: Method::Any };
+    let finding = |address: &str| Finding { address: address.parse().expect("an address"), source: Source::Use, until: Until::Forever };
+    let known = |name: &str, addresses: &[&str]| {
+        let findings = addresses.iter().map(|address| finding(address)).collect();
+        Learned([(claimant(name), Knowledge { findings, first: None })].into())
+    };
+    let with = |learned: &Learned, parameters| resolve(&documents(parameters), &[], &[], learned, Quirks::Fixed);
+    let resolved = with(&known("f", &["10.0.0.7", "2001:db8::7"]), NONE);
+    assert_eq!(rules(&resolved), ["root drop out srcipaddr=10.0.0.7", "root drop out srcipaddr=2001:db8::7"]);
+    assert_eq!(resolved.guests[0].learned.as_ref().map(|learning| &learning.claimant), Some(&claimant("f")));
+    let one = with(&known("f", &["10.0.0.7", "10.0.0.8"]), NONE);
+    let expected = ["root drop out srcipaddr=10.0.0.7", "root drop out srcipaddr=10.0.0.8", "root drop out srcipaddr=::"];
+    assert_eq!(rules(&one), expected);
+    let given = with(&known("f", &["10.0.0.7"]), &[("IP", "10.0.0.1")]);
+    assert_eq!(rules(&given)[0], "root drop out srcipaddr=10.0.0.1");
+    assert_eq!(learning(&with(&known("g", &["10.0.0.7"]), NONE)), &Method::Any, "another filter's");
+    let other_way = with(&known("f", &["10.0.0.7"]), &[("CTRL_IP_LEARNING", "dhcp")]);
+    assert_eq!(learning(&other_way), &Method::Dhcp(Vec::new()), "learned another way");
+    assert_eq!(codes(&with(&known("f", &["10.0.0.7"]), &[("CTRL_IP_LEARNING", "none")])).len(), 2, "learning is forbidden");
 }
 
 #[test]
@@ -309,8 +359,8 @@ fn ip_given_anywhere_around_its_use_is_not_learned() {
 #[test]
 fn the_way_to_learn_is_read_in_any_case() {
     let learn = |mode| bind(vec![filter("f", vec![source("IP")])], &[("CTRL_IP_LEARNING", mode)]);
-    assert_eq!(learning(&learn("ANY")), &Learning::Any);
-    assert_eq!(learning(&learn("Dhcp")), &Learning::Dhcp(Vec::new()));
+    assert_eq!(learning(&learn("ANY")), &Method::Any);
+    assert_eq!(learning(&learn("Dhcp")), &Method::Dhcp(Vec::new()));
     assert_eq!(fault(&learn("none")).code, "missing-variable");
     assert_eq!(fault(&learn("dhpc")).code, "unknown-learning-mode");
     assert_eq!(fault(&learn("dhpc")).help.as_deref(), Some("did you mean `dhcp`?"));
@@ -325,7 +375,7 @@ fn the_way_to_learn_matters_only_when_something_is_to_be_learned() {
 #[test]
 fn the_way_to_learn_is_read_from_the_interface_alone() {
     let top = filter("f", vec![include("g", &[("CTRL_IP_LEARNING", "none")])]);
-    assert_eq!(learning(&bind(vec![top, filter("g", vec![source("IP")])], NONE)), &Learning::Any);
+    assert_eq!(learning(&bind(vec![top, filter("g", vec![source("IP")])], NONE)), &Method::Any);
 }
 
 #[test]
@@ -333,7 +383,7 @@ fn dhcp_servers_are_addresses() {
     let learn = |server| {
         bind(vec![filter("f", vec![source("IP")])], &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", server)])
     };
-    assert_eq!(learning(&learn("10.0.0.2")), &Learning::Dhcp(vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)]));
+    assert_eq!(learning(&learn("10.0.0.2")), &Method::Dhcp(vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)]));
     assert_eq!(fault(&learn("gateway")).code, "invalid-dhcp-server");
 }
 
@@ -341,7 +391,7 @@ fn dhcp_servers_are_addresses() {
 fn while_learning_fixed_reports_what_no_address_could_mend_and_libvirt_does_not() {
     let top = || vec![filter("f", vec![source("IP"), source("A")])];
     assert_eq!(fault(&bind(top(), &[("A", "nonsense")])).code, "invalid-variable-value");
-    assert_eq!(learning(&bind_with(Quirks::Libvirt, top(), &[("A", "nonsense")])), &Learning::Any);
+    assert_eq!(learning(&bind_with(Quirks::Libvirt, top(), &[("A", "nonsense")])), &Method::Any);
 }
 
 #[test]

@@ -1,0 +1,197 @@
+//! Mode `dhcp`: the story of a lease, with the daemon killed and started between every two steps.
+
+use rustix::process::Signal;
+
+use super::{bridged, guest, reaches, wait_until_closed, wait_until_known};
+use crate::world::{Daemon, Server, World};
+
+const DHCP: &[(&str, &str)] = &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.40.0.1")];
+
+/// dnsmasq on the bridge, with leases of two minutes, the shortest that it gives.
+pub(super) fn serve(world: &World, address: &str, range: &str) -> Server {
+    world.serve(
+        "dnsmasq",
+        &[
+            "dnsmasq",
+            "--no-daemon",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--interface=br-lab",
+            "--bind-interfaces",
+            "--dhcp-authoritative",
+            "--no-ping",
+            "--leasefile-ro",
+            &format!("--listen-address={address}"),
+            &format!("--dhcp-range={range},120"),
+        ],
+    )
+}
+
+/// Has the guest ask for a lease until it has one, and keep quiet afterwards.
+pub(super) fn obtain(world: &World, daemon: &mut Daemon, number: usize) {
+    let script =
+        format!("ip netns exec guest{number} timeout 5 udhcpc -i eth0 -s ./script -n -q -t 3 -T 1 >/dev/null 2>&1 && echo yes || echo no");
+    daemon.wait_until("the guest gets a lease", || world.sh(&script) == "yes\n");
+}
+
+/// Kills the daemon and starts another one: whatever was known is known, and the kernel is as it was.
+fn again(world: &World, daemon: Daemon) -> Daemon {
+    assert_eq!(daemon.end(Signal::KILL), None);
+    world.assert_in_sync();
+    world.sh(": > run.log");
+    let mut daemon = world.run(&[]);
+    daemon.wait_until_log("in sync");
+    daemon
+}
+
+/// When the lease ends, in seconds since 1970: what the daemon wrote down.
+fn until(world: &World) -> u64 {
+    let text = world.sh("cat /var/lib/bridgeward/*/learned.json");
+    let digits = text.split("\"until\": ").nth(1).unwrap_or_else(|| panic!("no end in {text}"));
+    digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("digits")
+}
+
+#[test]
+fn a_lease_opens_renews_and_a_release_closes_over_restarts() {
+    let world = bridged(1);
+    world.write("vnet0.xml", &guest(0, DHCP));
+    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
+    let mut daemon = world.run(&[]);
+    wait_until_closed(&world, &mut daemon, 0);
+    world.sh("ip -n guest0 addr add 10.40.0.50/24 dev eth0");
+    assert!(!reaches(&world, 0, ""), "closed to all but DHCP, even with the right address");
+    let mut daemon = again(&world, daemon);
+
+    obtain(&world, &mut daemon, 0);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    assert!(reaches(&world, 0, ""));
+    let mut daemon = again(&world, daemon);
+    assert!(reaches(&world, 0, ""));
+    let listed = world.bridgeward(&["interface", "list"]);
+    assert!(listed.stdout.contains("10.40.0.50 (learned)"), "{listed}");
+
+    world.sh("ip -n guest0 addr add 10.40.0.66/24 dev eth0");
+    assert!(!reaches(&world, 0, "-I 10.40.0.66"), "another source address is dropped");
+    let before = until(&world);
+    // A second at least, so that the new end can be told from the old one.
+    daemon.wait_until("the lease is renewed", || {
+        world.sh("ip netns exec guest0 timeout 5 udhcpc -i eth0 -s ./script -r 10.40.0.50 -n -q -t 3 -T 1 >/dev/null 2>&1 || true");
+        until(&world) > before
+    });
+    assert!(reaches(&world, 0, ""), "a renewal keeps");
+    let mut daemon = again(&world, daemon);
+    assert!(reaches(&world, 0, ""));
+
+    // udhcpc -R releases when it ends.
+    world.sh("ip netns exec guest0 udhcpc -i eth0 -s ./script -R -f -t 3 -T 1 >client.log 2>&1 & client=$!
+         for _ in $(seq 200); do grep -q 'lease of' client.log && break; sleep 0.05; done
+         kill $client; wait $client || true");
+    wait_until_closed(&world, &mut daemon, 0);
+    world.sh("ip -n guest0 addr replace 10.40.0.50/24 dev eth0");
+    assert!(!reaches(&world, 0, ""), "a release closes");
+    let _daemon = again(&world, daemon);
+    assert!(!reaches(&world, 0, ""));
+    drop(server);
+}
+
+#[test]
+fn a_lease_that_has_ended_closes_with_and_without_the_daemon() {
+    let world = bridged(1);
+    world.write("vnet0.xml", &guest(0, DHCP));
+    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
+    let mut daemon = world.run(&[]);
+    wait_until_closed(&world, &mut daemon, 0);
+    obtain(&world, &mut daemon, 0);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    drop(server);
+    daemon.end(Signal::KILL);
+    // Two minutes pass: the end is moved instead, to a moment that the next daemon lives to see.
+    let soon = "sed -i -E \"s/(\\\"until\\\": )[0-9]+/\\1$(($(date +%s) + 4))/\" /var/lib/bridgeward/*/learned.json";
+    world.sh(soon);
+    world.assert_in_sync();
+    let mut daemon = world.run(&[]);
+    wait_until_closed(&world, &mut daemon, 0);
+    daemon.wait_until_log("the lease ended");
+    assert!(!reaches(&world, 0, ""));
+    daemon.end(Signal::KILL);
+    world.assert_in_sync();
+    let mut daemon = world.run(&[]);
+    daemon.wait_until_log("in sync");
+    assert!(!reaches(&world, 0, ""), "an ended lease does not come back");
+}
+
+#[test]
+fn a_rogue_server_gives_nothing() {
+    let world = bridged(2);
+    world.write("vnet0.xml", &guest(0, DHCP));
+    let mut daemon = world.run(&[]);
+    wait_until_closed(&world, &mut daemon, 0);
+    // The other guest plays server, under its own address.
+    world.sh("ip -n guest1 addr add 10.40.0.9/24 dev eth0");
+    let rogue = world.serve(
+        "rogue",
+        &[
+            "ip",
+            "netns",
+            "exec",
+            "guest1",
+            "dnsmasq",
+            "--no-daemon",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--interface=eth0",
+            "--bind-interfaces",
+            "--dhcp-authoritative",
+            "--no-ping",
+            "--leasefile-ro",
+            "--dhcp-range=10.40.0.77,10.40.0.77,120",
+        ],
+    );
+    let asked = "ip netns exec guest0 timeout 8 udhcpc -i eth0 -s ./script -n -q -t 3 -T 1 >/dev/null 2>&1 && echo yes || echo no";
+    assert_eq!(world.sh(asked), "no\n");
+    assert!(world.sh("cat rogue.log").contains("DHCPOFFER"), "the rogue did offer: {}", world.sh("cat rogue.log"));
+    assert!(!world.save("ebtables").contains("10.40.0.77"));
+    drop(rogue);
+    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
+    obtain(&world, &mut daemon, 0);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    assert!(reaches(&world, 0, ""));
+    drop(server);
+}
+
+#[test]
+fn what_changes_about_a_guest_takes_its_lease_away() {
+    let world = bridged(1);
+    world.write("vnet0.xml", &guest(0, DHCP));
+    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
+    let mut daemon = world.run(&[]);
+    wait_until_closed(&world, &mut daemon, 0);
+    obtain(&world, &mut daemon, 0);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    world.write("vnet0.xml", &guest(0, DHCP).replace("52:54:00:40:00:00", "52:54:00:40:00:07"));
+    wait_until_closed(&world, &mut daemon, 0);
+    world.write("vnet0.xml", &guest(0, DHCP));
+    daemon.wait_until_log("files changed");
+    wait_until_closed(&world, &mut daemon, 0);
+    drop(server);
+}
+
+#[test]
+fn what_a_guest_has_is_dropped_on_request_without_a_daemon_too() {
+    let world = bridged(1);
+    world.write("vnet0.xml", &guest(0, DHCP));
+    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
+    let mut daemon = world.run(&[]);
+    wait_until_closed(&world, &mut daemon, 0);
+    obtain(&world, &mut daemon, 0);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    daemon.end(Signal::TERM);
+    world.assert_in_sync();
+    let answer = world.bridgeward(&["interface", "forget", "vnet0"]);
+    assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), "vnet0: forgot 10.40.0.50\n"), "{answer}");
+    world.apply();
+    assert!(!reaches(&world, 0, ""));
+    let answer = world.bridgeward(&["interface", "forget", "vnet1"]);
+    assert!(answer.code == Some(1) && answer.stderr.contains("nothing is learned for an interface `vnet1`"), "{answer}");
+    drop(server);
+}

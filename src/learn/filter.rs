@@ -1,0 +1,186 @@
+//! What the kernel passes from a tap to us: just the frames that can teach something about one guest.
+//!
+//! Pure text in pcap's filter language. Which way a frame goes is settled here and nowhere else: what the guest sends comes *in* on its
+//! tap and must carry its Ethernet address, what goes *out* to it must not; so whoever reads the frames can tell by the source. Without
+//! that, a neighbour could send in the guest's name, and be believed where the bridge repeats the frame to the guest.
+
+use std::fmt::Write as _;
+
+use crate::addr::Mac;
+
+/// What is to be heard from, and to, one guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a kind of frame, heard or not, and any may come with any other")]
+pub struct Hearing {
+    /// ARP that it sends.
+    pub arp: bool,
+    /// Every IPv4 packet that it sends.
+    pub ipv4: bool,
+    /// Neighbour solicitations that it sends.
+    pub neighbour: bool,
+    /// DHCP that it sends.
+    pub requests: bool,
+    /// DHCP that is sent to it.
+    pub replies: bool,
+    /// DHCPv6, both ways.
+    pub dhcpv6: bool,
+}
+
+/// The fields of Ethernet, without a tag, with one, with two: where the type of the content stands. The kernel keeps the outermost tag
+/// of most frames apart from their bytes, so these are one more than they seem.
+const TYPE_AT: [u32; 3] = [12, 16, 20];
+
+impl Hearing {
+    /// Whether there is anything to hear.
+    pub fn is_any(self) -> bool {
+        self != Self::default()
+    }
+
+    /// How many bytes of a frame are needed: of DHCP all of it, else the headers.
+    pub fn snap_length(self) -> i32 {
+        if self.requests || self.replies || self.dhcpv6 { 1600 } else { 128 }
+    }
+
+    /// The filter for the tap of the guest with this address.
+    pub fn program(self, mac: Mac) -> String {
+        let sent = self.content(true);
+        let received = self.content(false);
+        let mut program = String::new();
+        if !sent.is_empty() {
+            write!(program, "(inbound and ether src {mac} and ({sent}))").expect("a string takes every write");
+        }
+        if !received.is_empty() {
+            let or = if program.is_empty() { "" } else { " or " };
+            write!(program, "{or}(outbound and not ether src {mac} and ({received}))").expect("a string takes every write");
+        }
+        program
+    }
+
+    /// Which contents count, tagged or not, from the guest or to it.
+    fn content(self, sent: bool) -> String {
+        let mut clauses = Vec::new();
+        for (tags, at) in TYPE_AT.into_iter().enumerate() {
+            let inner = self.clauses(sent, at);
+            let tagged = TYPE_AT[..tags].iter().map(|at| format!("(ether[{at}:2] = 0x8100 or ether[{at}:2] = 0x88a8) and "));
+            let tagged: String = tagged.collect();
+            clauses.extend(inner.into_iter().map(|clause| format!("({tagged}{clause})")));
+        }
+        clauses.join(" or ")
+    }
+
+    fn clauses(self, sent: bool, at: u32) -> Vec<String> {
+        let packet = at + 2;
+        let ipv4 = format!("ether[{at}:2] = 0x0800");
+        let ipv6 = format!("ether[{at}:2] = 0x86dd");
+        let mut clauses = Vec::new();
+        if sent && self.arp {
+            clauses.push(format!("ether[{at}:2] = 0x0806"));
+        }
+        if sent && self.ipv4 {
+            clauses.push(ipv4.clone());
+        }
+        if sent && self.neighbour {
+            clauses.push(format!("{ipv6} and ether[{}] = 58 and ether[{}] = 135", packet + 6, packet + 40));
+        }
+        if (sent && self.requests) || (!sent && self.replies) {
+            // The first fragment of a UDP packet, whose ports stand behind a header of variable length.
+            let ports = if sent { "0x00440043" } else { "0x00430044" };
+            clauses.push(format!(
+                "{ipv4} and ether[{}] = 17 and ether[{}:2] & 0x1fff = 0 and ether[((ether[{packet}] & 0xf) << 2) + {packet} : 4] = {ports}",
+                packet + 9,
+                packet + 6
+            ));
+        }
+        if self.dhcpv6 {
+            let ports = if sent { "0x02220223" } else { "0x02230222" };
+            clauses.push(format!("{ipv6} and ether[{}] = 17 and ether[{}:4] = {ports}", packet + 6, packet + 40));
+        }
+        clauses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder, VlanId};
+    use pcap::{Capture, Linktype};
+
+    use super::*;
+
+    const GUEST: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
+
+    fn builder(tags: usize) -> etherparse::PacketBuilderStep<etherparse::VlanHeader> {
+        let id = |id| VlanId::try_new(id).expect("12 bits");
+        match tags {
+            1 => PacketBuilder::ethernet2(GUEST, [0xff; 6]).single_vlan(id(5)),
+            _ => PacketBuilder::ethernet2(GUEST, [0xff; 6]).double_vlan(id(5), id(6)),
+        }
+    }
+
+    fn udp(tags: usize, from: u16, to: u16) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let ends = ([10, 0, 0, 1], [10, 0, 0, 2], 64);
+        let written = match tags {
+            0 => PacketBuilder::ethernet2(GUEST, [0xff; 6]).ipv4(ends.0, ends.1, ends.2).udp(from, to).write(&mut bytes, &[0; 300]),
+            tags => builder(tags).ipv4(ends.0, ends.1, ends.2).udp(from, to).write(&mut bytes, &[0; 300]),
+        };
+        written.expect("memory takes every write");
+        bytes
+    }
+
+    fn arp(tags: usize) -> Vec<u8> {
+        let message = ArpPacket::new(
+            ArpHardwareId::ETHERNET,
+            EtherType::IPV4,
+            ArpOperation::REQUEST,
+            &GUEST,
+            &[10, 0, 0, 1],
+            &[0; 6],
+            &[10, 0, 0, 2],
+        )
+        .expect("both have the same sizes");
+        let mut bytes = Vec::new();
+        let written = match tags {
+            0 => PacketBuilder::ethernet2(GUEST, [0xff; 6]).arp(message).write(&mut bytes),
+            tags => builder(tags).arp(message).write(&mut bytes),
+        };
+        written.expect("memory takes every write");
+        bytes
+    }
+
+    fn passes(hearing: Hearing, sent: bool, bytes: &[u8]) -> bool {
+        // The direction is the kernel's to tell; a program for no device does without.
+        let dead = Capture::dead(Linktype::ETHERNET).expect("libpcap makes one");
+        dead.compile(&hearing.content(sent), true).expect("the filter is one").filter(bytes)
+    }
+
+    #[test]
+    fn only_what_teaches_passes_with_and_without_tags() {
+        let dhcp = Hearing { requests: true, replies: true, ..Hearing::default() };
+        let uses = Hearing { arp: true, ipv4: true, ..Hearing::default() };
+        for tags in 0..=2 {
+            assert!(passes(dhcp, true, &udp(tags, 68, 67)), "{tags}");
+            assert!(passes(dhcp, false, &udp(tags, 67, 68)), "{tags}");
+            assert!(!passes(dhcp, true, &udp(tags, 67, 68)), "{tags}");
+            assert!(!passes(dhcp, true, &udp(tags, 53, 67)), "{tags}");
+            assert!(!passes(dhcp, true, &arp(tags)), "{tags}");
+            assert!(passes(uses, true, &arp(tags)), "{tags}");
+            assert!(passes(uses, true, &udp(tags, 1, 2)), "{tags}");
+        }
+    }
+
+    #[test]
+    fn ipv6_passes_by_what_it_carries() {
+        let hearing = Hearing { neighbour: true, dhcpv6: true, ..Hearing::default() };
+        let mut solicitation = Vec::new();
+        let start = || PacketBuilder::ethernet2(GUEST, [0x33, 0x33, 0, 0, 0, 1]).ipv6([0; 16], [2; 16], 255);
+        start().icmpv6_raw(135, 0, [0; 4]).write(&mut solicitation, &[0; 16]).expect("memory takes every write");
+        assert!(passes(hearing, true, &solicitation));
+        assert!(!passes(hearing, false, &solicitation), "what others look for says nothing about the guest");
+        let mut echo = Vec::new();
+        start().icmpv6_raw(128, 0, [0; 4]).write(&mut echo, &[0; 16]).expect("memory takes every write");
+        assert!(!passes(hearing, true, &echo));
+        let mut reply = Vec::new();
+        start().udp(547, 546).write(&mut reply, &[0; 16]).expect("memory takes every write");
+        assert!(passes(hearing, false, &reply) && !passes(hearing, true, &reply));
+    }
+}
