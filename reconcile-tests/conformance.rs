@@ -1,6 +1,6 @@
 //! What libvirt 9.0 makes of the same XML: every case is a state directory and the rules that a real libvirtd left in the kernel.
 //!
-//! A case folder holds `state/` and either `golden.rules` (the rules, as saved), or `refused.txt` (libvirt refused the document: so
+//! A case folder holds `state/`, `learned.json` where addresses had been learned, and either `golden.rules` (the rules, as saved), or `refused.txt` (libvirt refused the document: so
 //! must we, with a place), or `refused-at-start.txt` (only the host or a tool refused: anything but a crash is right).
 //! Everything runs with `--quirks libvirt`: these cases are about doing what libvirt does, bug for bug.
 
@@ -43,6 +43,7 @@ fn check_with(folder: &str, tools: Tools) {
     let case = root().join(folder);
     let world = World::with_tools(tools);
     prepare(&world, &case.join("state"));
+    know(&world, &case.join("learned.json"));
     let state = case.join("state").display().to_string();
     let apply = world.bridgeward(&["apply", "--quirks", "libvirt", "--state", &state]);
     match outcome(&case) {
@@ -96,6 +97,19 @@ fn prepare(world: &World, state: &Path) {
         }
     }
     world.sh(&script.join("\n"));
+}
+
+/// Has the addresses known that libvirt had learned when its rules were captured: as the daemon writes them down, of this boot and namespace.
+fn know(world: &World, learned: &Path) {
+    let Ok(text) = fs::read_to_string(learned) else { return };
+    // Where nothing is desired, `diff` makes the record's directory and nothing else; its name is the namespace's.
+    let answer = world.bridgeward(&["diff"]);
+    assert_eq!(answer.code, Some(0), "{answer}");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("proc is mounted");
+    let namespace = world.sh("ls /run/bridgeward");
+    let text = text.replace("BOOT", boot.trim()).replace("NAMESPACE", namespace.trim());
+    let directory = format!("/var/lib/bridgeward/{}", namespace.trim());
+    world.sh(&format!("mkdir -m 0700 {directory}; cat >{directory}/learned.json <<'END'\n{text}END"));
 }
 
 /// The text of every file below a folder; some cases are not valid UTF-8 on purpose.
@@ -248,6 +262,12 @@ cases! {
         fuzz_1_087 = "filters/fuzz-1-087",
         fuzz_1_088 = "filters/fuzz-1-088",
         fuzz_1_089 = "filters/fuzz-1-089",
+    }
+    learning {
+        learning_any_interim = "learning/any-interim",
+        learning_any_learned = "learning/any-learned",
+        learning_dhcp_interim = "learning/dhcp-interim",
+        learning_dhcp_learned = "learning/dhcp-learned",
     }
     networks {
         with_2dhcp4 = "networks/2dhcp4",
