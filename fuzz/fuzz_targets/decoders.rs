@@ -4,12 +4,10 @@
 #[allow(dead_code)]
 pub mod addr;
 
+#[path = "../../src/learn"]
 #[allow(dead_code)]
 pub mod learn {
-    #[path = "../../../src/learn/dhcp.rs"]
     pub mod dhcp;
-    #[path = "../../../src/learn/dhcpv6.rs"]
     pub mod dhcpv6;
-    #[path = "../../../src/learn/frame.rs"]
     pub mod frame;
 }
