@@ -85,6 +85,26 @@ fn the_core_is_pure() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// The host's clock may be set back or jump. So it only dates what people read, and files, whose dates are compared for being the same and never for being younger;
+/// whatever waits or expires goes by a clock that only goes forward.
+#[test]
+fn the_hosts_clock_decides_nothing() {
+    const DATED: &[&str] = &["daemon/status.rs", "daemon/metrics.rs", "load.rs", "load/read.rs"];
+    let clocks = ["SystemTime", "UNIX_EPOCH", "modified()", "CLOCK_REALTIME"];
+    let undated = sources()
+        .into_iter()
+        .filter(|file| !file.is_test() && file.layer != "cli" && !DATED.iter().any(|dated| file.path.ends_with(dated)));
+    let faults: Vec<String> = undated
+        .flat_map(|file| {
+            let code = code_only(&file.text);
+            let found: Vec<_> =
+                clocks.iter().filter(|clock| contains_word(&code, clock)).map(|clock| file.says(&format!("asks {clock}"))).collect();
+            found
+        })
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 #[test]
 fn main_is_a_picture() {
     let main = sources().into_iter().find(|file| file.layer == "main").expect("there is a src/main.rs");
