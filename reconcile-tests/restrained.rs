@@ -25,6 +25,7 @@ const ENTER: &str = r#"
 set -e
 mkdir -p /run/bridgeward /run/test/state /run/test/tools
 chmod 0711 /run/bridgeward
+[ -z "$OWNER" ] || chown "$OWNER" /run/bridgeward
 mount --bind "$TEST_DIR/state" /run/test/state
 mount --bind "$TEST_DIR/tools" /run/test/tools
 touch /run/test/bridgeward && mount --bind "$PROGRAM" /run/test/bridgeward
@@ -48,7 +49,7 @@ done
 mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys
 umask "$UMASK"
 cd /
-exec setpriv --bounding-set="$CAPABILITIES" --inh-caps=-all --ambient-caps=-all --no-new-privs "$@"
+exec setpriv --bounding-set="$CAPABILITIES" $IDENTITY --no-new-privs "$@"
 "#;
 
 /// All values of a directive, in order.
@@ -78,6 +79,8 @@ fn restrained(world: &World, mut command: Command) -> Command {
         .env("CAPABILITIES", capabilities.join(","))
         .env("WRITABLE", words("ReadWritePaths").join(" "))
         .env("UMASK", words("UMask")[0])
+        .env("OWNER", "")
+        .env("IDENTITY", "--inh-caps=-all --ambient-caps=-all")
         .env("TEST_DIR", world.scratch(""))
         .env("PROGRAM", env!("CARGO_BIN_EXE_bridgeward"));
     command
@@ -91,7 +94,10 @@ fn start(world: &World, arguments: &[&str]) -> Daemon {
 /// The same, behind a command that runs its arguments.
 fn start_after(world: &World, before: Command, arguments: &[&str]) -> Daemon {
     prepare(world);
-    let mut command = restrained(world, before);
+    run_in(world, restrained(world, before), arguments)
+}
+
+fn run_in(world: &World, mut command: Command, arguments: &[&str]) -> Daemon {
     command.args(["env", "BRIDGEWARD_STATE=/run/test/state"]);
     let path = "PATH=/run/test/tools:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     command.args([path, "/run/test/bridgeward", "run"]).args(arguments);
@@ -219,6 +225,27 @@ fn every_system_call_of_the_daemon_and_its_tools_is_one_that_the_unit_allows() {
     // LOCAL is the other name of UNIX.
     let unlisted: Vec<&String> = families.iter().filter(|family| !listed.contains(*family) && *family != "AF_LOCAL").collect();
     assert!(unlisted.is_empty(), "the unit's RestrictAddressFamilies would refuse {unlisted:?}");
+}
+
+/// What the unit says of `User=`.
+#[test]
+fn with_the_nf_tables_tools_another_user_than_root_will_do() {
+    let world = filled(Tools::NfTables);
+    prepare(&world);
+    let mut command = restrained(&world, Command::new("env"));
+    let identity = "--reuid 65534 --regid 65534 --clear-groups --inh-caps=+net_admin,+net_raw --ambient-caps=+net_admin,+net_raw";
+    command.env("OWNER", "65534").env("IDENTITY", identity);
+    let mut daemon = run_in(&world, command, &["--poll", "1h"]);
+    daemon.wait_until("the first pass", || world.bridgeward(&["status"]).stdout.starts_with("all is well"));
+    let good = world.save_all();
+    assert!(good.contains("FO-vnet0"), "{good}");
+    for tampering in ["iptables -F FO-vnet0", "ip6tables -F FO-vnet0", "ebtables -t nat -F"] {
+        world.sh(tampering);
+        daemon.wait_until(tampering, || world.save_all() == good);
+    }
+    let refused = world.bridgeward(&["apply"]);
+    assert_eq!(refused.code, Some(2), "{refused}");
+    assert!(refused.stderr.contains("belongs to user 65534"), "{refused}");
 }
 
 /// libvirt's base chains stay while a libvirtd uses them, though the daemon may not look into its process.

@@ -4,6 +4,7 @@
 //! was last week should not look alike.
 
 use std::fmt::Write as _;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -22,7 +23,7 @@ use crate::output::Output;
 const MOST_LINES: usize = 10;
 /// Rules told of one time of drift.
 const MOST_RULES: usize = 5;
-/// How often it is looked whether a daemon that went has come back.
+/// How often a page is drawn anew though nothing happened, and how often it is looked whether a daemon that went has come back.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Home, and clear the screen.
 const REDRAW: &str = "\x1b[H\x1b[2J";
@@ -40,24 +41,44 @@ pub fn status(settings: &Settings, options: &Options) -> anyhow::Result<Exit> {
 
 /// Shows the status whenever it changes, until somebody ends it. A daemon that goes away is waited for: it may be restarting.
 fn watch(output: Output, format: Format, ask: impl Fn() -> anyhow::Result<Statuses>) -> anyhow::Result<Exit> {
-    let redraw = output.is_terminal && format == Format::Text;
-    let mut statuses = ask()?;
+    let page = output.is_terminal && format == Format::Text;
+    let mut statuses = follow(ask()?);
+    let mut last = None;
     loop {
-        for status in statuses.by_ref() {
-            let text = shown(&status?, format, Telling::Always, output.data)?;
-            let text = if redraw { format!("{REDRAW}{text}") } else { text };
-            if !output.data_wanted(&text)? {
-                return Ok(Exit::Done);
+        match heard(&statuses, page) {
+            Ok(status) => last = Some(status?),
+            // Nothing happened, but what is told as how long ago is longer ago now.
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                output.message("the daemon went away; waiting for it to come back (ctrl-c ends this)");
+                statuses = loop {
+                    std::thread::sleep(LOOK_AGAIN);
+                    if let Ok(again) = ask() {
+                        break follow(again);
+                    }
+                };
+                continue;
             }
         }
-        output.message("the daemon went away; waiting for it to come back (ctrl-c ends this)");
-        statuses = loop {
-            std::thread::sleep(LOOK_AGAIN);
-            if let Ok(statuses) = ask() {
-                break statuses;
-            }
-        };
+        let Some(status) = &last else { continue };
+        let text = shown(status, format, Telling::Always, output.data)?;
+        let text = if page { format!("{REDRAW}{text}") } else { text };
+        if !output.data_wanted(&text)? {
+            return Ok(Exit::Done);
+        }
     }
+}
+
+/// Reads on beside what shows it.
+fn follow(statuses: Statuses) -> Receiver<anyhow::Result<Status>> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || statuses.map(|status| tell.send(status)).all(|sent| sent.is_ok()));
+    told
+}
+
+/// The next status; for a page, a second at most is waited for it.
+fn heard(statuses: &Receiver<anyhow::Result<Status>>, page: bool) -> Result<anyhow::Result<Status>, RecvTimeoutError> {
+    if page { statuses.recv_timeout(LOOK_AGAIN) } else { statuses.recv().map_err(|_| RecvTimeoutError::Disconnected) }
 }
 
 fn shown(status: &Status, format: Format, telling: Telling, style: Style) -> anyhow::Result<String> {
