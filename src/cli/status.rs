@@ -70,9 +70,9 @@ fn watch(output: Output, format: Format, ask: impl Fn() -> anyhow::Result<Status
 }
 
 /// Reads on beside what shows it.
-fn follow(statuses: Statuses) -> Receiver<anyhow::Result<Status>> {
+fn follow(mut statuses: Statuses) -> Receiver<anyhow::Result<Status>> {
     let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || statuses.map(|status| tell.send(status).is_ok()).all(|wanted| wanted));
+    std::thread::spawn(move || statuses.all(|status| tell.send(status).is_ok()));
     told
 }
 
