@@ -256,6 +256,7 @@ fn repairs(place: &Path, heard: &Heard, tries: usize) {
             daemon.calm();
             let said = daemon.said().len();
             times[at].push(one_repair(place, heard, kind, &good));
+            daemon.wait_for("drift repaired", said);
             named[at] += usize::from(daemon.said()[said..].contains(&format!("rules changed by {}[", kind.author)));
         }
     }

@@ -137,7 +137,7 @@ fn guests_that_libvirt_binds_and_unbinds_in_a_loop_are_never_in_our_way_nor_we_i
     std::fs::write(&file, THEIR_GUEST).expect("the scratch directory takes files");
     let virsh = "virsh -q -c qemu:///system";
     let script = format!(
-        "for round in $(seq 15); do
+        "for round in $(seq 8); do
            {virsh} nwfilter-binding-delete vnet77 && {virsh} nwfilter-binding-create {} || {{ echo round $round failed; exit 1; }}
          done
          echo bound and unbound",
