@@ -134,7 +134,10 @@ impl Fight {
 
     /// One more repair; true when it is worth an alarm for the first time.
     fn repair(&mut self, edited: &Edited, now: Instant) -> bool {
-        self.calm_down(now);
+        // A touch that was heard has judged already; from there to here is our own time, which is no peace.
+        if self.touched <= self.repaired {
+            self.calm_down(now);
+        }
         self.pause = if self.streak > 0 { LONGEST.min(FIRST.max(self.pause * 2)) } else { Duration::ZERO };
         self.streak += 1;
         self.repairs += 1;
@@ -277,6 +280,19 @@ mod tests {
         now += MEMORY;
         assert_eq!(damper.forget(now), [chain("FO-vnet0")]);
         assert_eq!(damper.alarms().count(), 0);
+    }
+
+    #[test]
+    fn the_time_that_our_own_passes_take_is_no_peace() {
+        let mut now = Instant::now();
+        let mut damper = Damper::default();
+        for _ in 0..4 {
+            // Undone at once, and a host so busy that a repair takes longer than peace would.
+            touch(&mut damper, "FO-vnet0", now + Duration::from_millis(1));
+            now += PEACE * 2;
+            repaired(&mut damper, "FO-vnet0", now);
+        }
+        assert_eq!(touch(&mut damper, "FO-vnet0", now) - now, FIRST * 4);
     }
 
     #[test]
