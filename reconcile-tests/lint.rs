@@ -145,12 +145,12 @@ fn remarks(folder: &Path) -> String {
 
 /// What `check` finds in a folder, whose files are shown by their names.
 fn check_folder(folder: &Path, quirks: Quirks) -> Computed {
-    let Loaded { mut files, faults } = load(&[folder.to_owned()]).expect("the folder can be read");
+    let Loaded { mut files, faults, remarks } = load(&[folder.to_owned()]).expect("the folder can be read");
     let prefix = format!("{}/", folder.display());
     for file in &mut files {
         file.path = file.path.strip_prefix(&prefix).expect("it lies in the folder").into();
     }
-    check(&Loaded { files, faults }, &[], &Learned::default(), Reading { quirks, ..Reading::default() })
+    check(&Loaded { files, faults, remarks }, &[], &Learned::default(), Reading { quirks, ..Reading::default() })
 }
 
 fn cases() -> Vec<PathBuf> {

@@ -1,10 +1,12 @@
 //! State files in: paths from the command line or the configuration to texts, and to faults for what cannot be one.
 //!
 //! Only names ending in `.xml` are read, each inode once. Nothing is parsed here, no file is ever written, and nothing that could
-//! block (a FIFO, a device) is opened. [`find`] decides which files there are, [`read`] makes a text of one.
+//! block (a FIFO, a device) is opened. [`find`] decides which files there are, [`read`] makes a text of one, [`trust`] knows whose files may decide
+//! the rules.
 
 mod find;
 mod read;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use crate::source::{FileId, Sources, Span};
 
 use find::Limits;
 use read::Content;
+use trust::Trust;
 
 /// The most bytes in one file.
 pub const FILE_LIMIT: u64 = 8 << 20;
@@ -31,6 +34,8 @@ pub struct Loaded {
     pub files: Vec<LoadedFile>,
     /// Files that are there and have no readable text, sorted by path.
     pub faults: Vec<Fault>,
+    /// What is read and might better not be as it is, sorted by path.
+    pub remarks: Vec<Fault>,
 }
 
 /// One readable file.
@@ -104,6 +109,16 @@ pub enum LoadFailure {
         /// Which limit.
         excess: String,
     },
+    /// A directory that somebody could fill who should not decide the rules.
+    #[error("{path} {reason}, so nothing in it is read", path = .path.display())]
+    Exposed {
+        /// The directory: a given one, one below it, or one on the way to it.
+        path: PathBuf,
+        /// Who could, as the end of a sentence.
+        reason: String,
+        /// How to mend it.
+        help: &'static str,
+    },
 }
 
 /// Files of one load as they were numbered in a [`Sources`].
@@ -111,23 +126,28 @@ pub enum LoadFailure {
 pub struct Entered {
     /// The files that can be parsed.
     pub files: Vec<FileId>,
-    /// What parsing the others would give: one broken document and one diagnostic each.
+    /// What parsing the others would give: one diagnostic each, and one broken document unless it is a remark.
     pub faults: Vec<Parsed>,
 }
 
 /// Reads every state file below `paths`: directories recursively, files as they are whatever their name.
 ///
 /// # Errors
-/// When a given path, or a directory below it, cannot be read, or when there is too much.
+/// When a given path, or a directory below it, cannot be read or is open to strangers, or when there is too much.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
     let mut loaded = Loaded::default();
     let mut seen = BTreeSet::new();
     let mut total = 0;
-    for found in find::files(paths, Limits::default())? {
+    let listed = find::files(paths, Limits::default(), &Trust::of_process())?;
+    for (directory, group) in listed.group_writable {
+        loaded.remarks.push(read::group_writable("directory", group).at(directory.to_string_lossy().into()));
+    }
+    for found in listed.files {
         let path: Arc<str> = found.path.to_string_lossy().into();
-        match read::read(&found.path, &mut seen) {
-            Content::Text(text, stamp) => {
+        match read::read(&found.path, &found.trust, found.link, &mut seen) {
+            Content::Text(text, stamp, group) => {
                 total += text.len();
+                loaded.remarks.extend(group.map(|group| read::group_writable("file", group).at(Arc::clone(&path))));
                 loaded.files.push(LoadedFile { path, text, stamp });
             }
             Content::Fault(reason) => {
@@ -150,7 +170,16 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
     }
     loaded.files.sort_by(|a, b| a.path.cmp(&b.path));
     loaded.faults.sort_by(|a, b| a.path.cmp(&b.path));
+    loaded.remarks.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(loaded)
+}
+
+/// What is wrong with the owner or the mode of a file that decides what we do, its way included; `None` where only those can write it who may.
+pub fn exposure(path: &Path) -> Option<String> {
+    let trust = Trust::of_process();
+    let of_itself = std::fs::metadata(path).ok().and_then(|metadata| trust.judge(&metadata)).map(|exposure| (path.to_owned(), exposure));
+    let (path, exposure) = of_itself.or_else(|| trust.judge_way(path))?;
+    Some(format!("{} {}\n  help: {}", path.display(), exposure.reason(), exposure.help()))
 }
 
 /// The same paths whatever the working directory becomes; nothing is looked up and no link is followed.
@@ -170,7 +199,8 @@ impl Loaded {
     /// Adds everything to `sources`, in order.
     pub fn enter(&self, sources: &mut Sources) -> Entered {
         let files = self.files.iter().map(|file| sources.add(Arc::clone(&file.path), Arc::clone(&file.text))).collect();
-        let faults = self.faults.iter().map(|fault| fault.enter(sources)).collect();
+        let mut faults: Vec<Parsed> = self.faults.iter().map(|fault| fault.enter(sources)).collect();
+        faults.extend(self.remarks.iter().map(|remark| remark.enter_remark(sources)));
         Entered { files, faults }
     }
 }
@@ -186,6 +216,14 @@ impl Fault {
             diagnostics: vec![Diagnostic::error(self.code, self.message.clone(), span, self.label.clone()).help(self.help)],
             ..Parsed::default()
         }
+    }
+
+    /// A warning that breaks nothing.
+    fn enter_remark(&self, sources: &mut Sources) -> Parsed {
+        let file = sources.add(Arc::clone(&self.path), "");
+        let warning =
+            Diagnostic::warning(self.code, self.message.clone(), Span { file, start: 0, end: 0 }, self.label.clone()).help(self.help);
+        Parsed { diagnostics: vec![warning], ..Parsed::default() }
     }
 }
 

@@ -121,7 +121,7 @@ impl Draft<'_> {
 
     /// The name and UUID in the text; `None` after showing what is wrong with it.
     fn own(&self, settings: &Settings) -> Option<(String, Option<Uuid>)> {
-        let alone = Loaded { files: vec![loaded_file(self.shown, self.text)], faults: Vec::new() };
+        let alone = Loaded { files: vec![loaded_file(self.shown, self.text)], ..Loaded::default() };
         let documents = compute::read(&alone, settings.reading());
         let broken = documents.parsed.iter().any(|parsed| !parsed.broken.is_empty());
         let definitions = self.kind.definitions(&documents.parsed);

@@ -179,6 +179,7 @@ fn with_help(failure: LoadFailure) -> anyhow::Error {
             "create it, or name another place with --state PATH"
         }
         LoadFailure::Unreadable { source, .. } if source.kind() == ErrorKind::PermissionDenied => "run this as root",
+        LoadFailure::Exposed { help, .. } => help,
         LoadFailure::Unreadable { .. } | LoadFailure::TooMuch { .. } => return failure.into(),
     };
     anyhow!("{failure}\n  help: {help}")
@@ -195,6 +196,10 @@ fn read_config(path: Option<&Path>, output: Output) -> anyhow::Result<Config> {
         Err(error) if !asked && error.kind() == ErrorKind::NotFound => return Ok(Config::default()),
         outcome => outcome.with_context(|| format!("cannot read the configuration {}", path.display()))?,
     };
+    // It names the programs that we run.
+    if let Some(reason) = load::exposure(path) {
+        bail!("the configuration is not used: {reason}");
+    }
     let mut sources = Sources::default();
     let file = sources.add(path.display().to_string(), text);
     match config::parse(&sources, file) {

@@ -5,7 +5,9 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::trust::{Exposure, Trust};
 use super::{LoadFailure, is_state_file};
 
 /// A file to read.
@@ -16,7 +18,18 @@ pub(super) struct Found {
     /// True for a path that the user named: it must be there.
     pub given: bool,
     /// True for a symbolic link.
-    link: bool,
+    pub link: bool,
+    /// Whose file it may be.
+    pub trust: Arc<Trust>,
+}
+
+/// What there is below the given paths.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Links last and otherwise by path: of several names of one inode, the first is the one to show. libvirt's `autostart/x.xml` is a link to `x.xml`.
+    pub files: Vec<Found>,
+    /// Directories that the members of a group may write, with the group.
+    pub group_writable: Vec<(PathBuf, u32)>,
 }
 
 /// How much we are willing to list.
@@ -30,25 +43,28 @@ pub(super) struct Limits {
 
 struct Search {
     limits: Limits,
-    found: Vec<Found>,
+    listing: Listed,
+    /// Whose files count below the path that is being listed.
+    trust: Arc<Trust>,
     /// Directories already listed: a link to one of them, or a loop, adds nothing.
     listed: BTreeSet<(u64, u64)>,
 }
 
-/// All state files below `paths`, links last and otherwise by path: of several names of one inode, the first is the one to show. libvirt's `autostart/x.xml`
-/// is a link to `x.xml`.
-pub(super) fn files(paths: &[PathBuf], limits: Limits) -> Result<Vec<Found>, LoadFailure> {
-    let mut search = Search { limits, found: Vec::new(), listed: BTreeSet::new() };
+/// All state files below `paths`.
+pub(super) fn files(paths: &[PathBuf], limits: Limits, trust: &Trust) -> Result<Listed, LoadFailure> {
+    let mut search = Search { limits, listing: Listed::default(), trust: Arc::new(trust.clone()), listed: BTreeSet::new() };
     for path in paths {
         let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+        search.trust = Arc::new(trust.with_owner_of(&metadata));
+        search.judge_way(path)?;
         if metadata.is_dir() {
             search.list(path, &metadata, 0)?;
         } else {
             search.add(path.clone(), true, false)?;
         }
     }
-    search.found.sort_by(|a, b| (a.link, &a.path).cmp(&(b.link, &b.path)));
-    Ok(search.found)
+    search.listing.files.sort_by(|a, b| (a.link, &a.path).cmp(&(b.link, &b.path)));
+    Ok(search.listing)
 }
 
 impl Search {
@@ -56,6 +72,10 @@ impl Search {
         if !self.listed.insert((metadata.dev(), metadata.ino())) {
             return Ok(());
         }
+        if let Some(exposure) = self.trust.judge(metadata) {
+            return Err(exposed(directory, &exposure));
+        }
+        self.listing.group_writable.extend(self.trust.writing_group(metadata).map(|group| (directory.to_owned(), group)));
         if depth > self.limits.depth {
             let excess = format!("more than {} directories inside each other", self.limits.depth);
             return Err(LoadFailure::TooMuch { path: directory.to_owned(), excess });
@@ -74,7 +94,12 @@ impl Search {
             let kind = entry.file_type().map_err(|source| unreadable(&path, source))?;
             let target = if kind.is_dir() || kind.is_symlink() { fs::metadata(&path).ok() } else { None };
             match target {
-                Some(target) if target.is_dir() => self.list(&path, &target, depth + 1)?,
+                Some(target) if target.is_dir() => {
+                    if kind.is_symlink() {
+                        self.judge_way(&path)?;
+                    }
+                    self.list(&path, &target, depth + 1)?;
+                }
                 // A dangling link is found missing when it is read.
                 _ if is_state_file(&path) => self.add(path, false, kind.is_symlink())?,
                 _ => {}
@@ -83,14 +108,22 @@ impl Search {
         Ok(())
     }
 
+    fn judge_way(&self, path: &Path) -> Result<(), LoadFailure> {
+        self.trust.judge_way(path).map_or(Ok(()), |(directory, exposure)| Err(exposed(&directory, &exposure)))
+    }
+
     fn add(&mut self, path: PathBuf, given: bool, link: bool) -> Result<(), LoadFailure> {
-        if self.found.len() == self.limits.files {
+        if self.listing.files.len() == self.limits.files {
             let excess = format!("more than {} files", self.limits.files);
             return Err(LoadFailure::TooMuch { path, excess });
         }
-        self.found.push(Found { path, given, link });
+        self.listing.files.push(Found { path, given, link, trust: Arc::clone(&self.trust) });
         Ok(())
     }
+}
+
+fn exposed(path: &Path, exposure: &Exposure) -> LoadFailure {
+    LoadFailure::Exposed { path: path.to_owned(), reason: exposure.reason(), help: exposure.help() }
 }
 
 fn unreadable(path: &Path, source: io::Error) -> LoadFailure {
@@ -108,7 +141,7 @@ mod tests {
     use super::*;
 
     fn limited(root: &Path, files_limit: usize, depth: usize) -> Result<Vec<Found>, LoadFailure> {
-        files(&[root.to_owned()], Limits { files: files_limit, depth })
+        files(&[root.to_owned()], Limits { files: files_limit, depth }, &Trust::of_process()).map(|listed| listed.files)
     }
 
     #[test]

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::trust::{Exposure, Trust};
 use super::{Excerpt, FILE_LIMIT, Fault, Stamp};
 
 /// What reading a file gave.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// Its text.
-    Text(Arc<str>, Stamp),
+    /// Its text, and the group whose members may write it where that is worth a remark.
+    Text(Arc<str>, Stamp, Option<u32>),
     /// It is there, and has no text.
     Fault(Reason),
     /// It is not there (any more).
@@ -34,8 +35,8 @@ pub(super) struct Reason {
     excerpt: Option<Excerpt>,
 }
 
-/// Reads the file, unless `seen` has its inode.
-pub(super) fn read(path: &Path, seen: &mut BTreeSet<(u64, u64)>) -> Content {
+/// Reads the file, unless `seen` has its inode or somebody may write it whom `trust` does not trust; of a link the way to its target is judged, too.
+pub(super) fn read(path: &Path, trust: &Trust, link: bool, seen: &mut BTreeSet<(u64, u64)>) -> Content {
     // Looked at before it is opened: opening alone wakes the writer of a FIFO and rewinds a tape.
     let opened = fs::metadata(path).and_then(|metadata| if metadata.is_file() { open(path).map(Some) } else { Ok(None) });
     let (mut file, metadata) = match opened.and_then(|file| file.map(|file| file.metadata().map(|metadata| (file, metadata))).transpose()) {
@@ -46,6 +47,13 @@ pub(super) fn read(path: &Path, seen: &mut BTreeSet<(u64, u64)>) -> Content {
     };
     if !seen.insert((metadata.dev(), metadata.ino())) {
         return Content::Duplicate;
+    }
+    // Of the open file: what is judged is what is read.
+    if let Some(exposure) = trust.judge(&metadata) {
+        return Content::Fault(exposed("this file", &exposure));
+    }
+    if link && let Some((directory, exposure)) = trust.judge_way(path) {
+        return Content::Fault(exposed(&format!("{}, through which this link leads,", directory.display()), &exposure));
     }
     let mut bytes = Vec::new();
     // By what is read, not by the size: the file may be growing.
@@ -62,7 +70,7 @@ pub(super) fn read(path: &Path, seen: &mut BTreeSet<(u64, u64)>) -> Content {
         hash: hash(&bytes),
     };
     match decode(&bytes) {
-        Ok(text) => Content::Text(text.into(), stamp),
+        Ok(text) => Content::Text(text.into(), stamp, trust.writing_group(&metadata)),
         Err(reason) => Content::Fault(reason),
     }
 }
@@ -93,6 +101,27 @@ fn not_regular() -> Reason {
         message: "this is not a regular file".to_owned(),
         label: "expected a file with XML in it".to_owned(),
         help: "remove it, or rename it so that it does not end in `.xml`",
+        excerpt: None,
+    }
+}
+
+fn exposed(what: &str, exposure: &Exposure) -> Reason {
+    Reason {
+        code: "exposed-file",
+        message: format!("{what} {}", exposure.reason()),
+        label: "expected a file that only root or the owner of the state directory can write".to_owned(),
+        help: exposure.help(),
+        excerpt: None,
+    }
+}
+
+/// A remark: a group of administrators is often meant to write the state.
+pub(super) fn group_writable(what: &str, group: u32) -> Reason {
+    Reason {
+        code: "group-writable",
+        message: format!("the members of group {group} can write this {what}"),
+        label: "whoever writes it decides the rules".to_owned(),
+        help: "`chmod g-w` it unless they are meant to, or give it to group root",
         excerpt: None,
     }
 }

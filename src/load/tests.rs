@@ -1,7 +1,7 @@
 //! Loading from real directories: which files count, what is a fault, what is a failure.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 
 use tempfile::TempDir;
@@ -173,6 +173,81 @@ fn a_second_load_equals_the_first_until_a_file_changes() {
     let second = load_one(&root);
     assert_ne!(first, second);
     assert_ne!(first.files[0].stamp.hash, second.files[0].stamp.hash);
+}
+
+#[test]
+fn what_others_may_write_is_refused_and_what_a_group_may_write_is_told() {
+    let root = directory(&[("all.xml", b"<a/>"), ("group.xml", b"<a/>"), ("mine.xml", b"<a/>"), ("stranger.xml", b"<a/>")]);
+    let at = |name: &str| root.path().join(name);
+    fs::set_permissions(at("all.xml"), Permissions::from_mode(0o666)).expect("it is ours");
+    fs::set_permissions(at("group.xml"), Permissions::from_mode(0o664)).expect("it is ours");
+    chown(at("group.xml"), None, Some(1234)).expect("the tests run as root");
+    chown(at("stranger.xml"), Some(1234), None).expect("the tests run as root");
+    let loaded = load_one(&root);
+    assert_eq!(names(&root, &loaded), ["group.xml", "mine.xml"]);
+    let told = |faults: &[Fault]| faults.iter().map(|fault| (fault.code, fault.message.clone())).collect::<Vec<_>>();
+    let faults = [
+        ("exposed-file", "this file can be written by everybody".to_owned()),
+        ("exposed-file", "this file belongs to user 1234, and not to root or to the owner of the state directory".to_owned()),
+    ];
+    assert_eq!(told(&loaded.faults), faults);
+    assert_eq!(told(&loaded.remarks), [("group-writable", "the members of group 1234 can write this file".to_owned())]);
+    let entered = loaded.enter(&mut Sources::default());
+    assert_eq!(entered.faults.iter().map(|parsed| parsed.broken.len()).collect::<Vec<_>>(), [1, 1, 0]);
+}
+
+#[test]
+fn files_of_the_owner_of_the_named_directory_are_read() {
+    let root = directory(&[("x.xml", b"<a/>")]);
+    chown(root.path(), Some(1234), Some(1234)).expect("the tests run as root");
+    chown(root.path().join("x.xml"), Some(1234), Some(1234)).expect("the tests run as root");
+    assert_eq!(load_one(&root).files.len(), 1);
+}
+
+#[test]
+fn a_directory_that_others_may_write_is_a_failure_and_not_empty() {
+    for (exposed, mode) in [("", 0o777), ("below", 0o1777)] {
+        let root = directory(&[("below/x.xml", b"<a/>")]);
+        fs::set_permissions(root.path().join(exposed), Permissions::from_mode(mode)).expect("it is ours");
+        let failure = load(&[root.path().to_owned()]).expect_err("everybody could put a file there");
+        assert!(failure.to_string().ends_with("can be written by everybody, so nothing in it is read"), "{failure}");
+    }
+}
+
+#[test]
+fn a_link_is_as_good_as_its_target_and_the_way_there() {
+    let outside = directory(&[("open/real.xml", b"<a/>"), ("safe/real.xml", b"<a/>"), ("safe/all.xml", b"<a/>")]);
+    fs::set_permissions(outside.path().join("open"), Permissions::from_mode(0o777)).expect("it is ours");
+    fs::set_permissions(outside.path().join("safe/all.xml"), Permissions::from_mode(0o666)).expect("it is ours");
+    let root = directory(&[]);
+    for (target, name) in [("open/real.xml", "a.xml"), ("safe/all.xml", "b.xml"), ("safe/real.xml", "c.xml"), ("/dev/zero", "d.xml")] {
+        symlink(outside.path().join(target), root.path().join(name)).expect("a link");
+    }
+    let loaded = load_one(&root);
+    assert_eq!(names(&root, &loaded), ["c.xml"]);
+    let codes: Vec<_> = loaded.faults.iter().map(|fault| fault.code).collect();
+    assert_eq!(codes, ["exposed-file", "exposed-file", "not-a-regular-file"]);
+    assert!(
+        loaded.faults[0].message.contains("through which this link leads, can be written by everybody"),
+        "{}",
+        loaded.faults[0].message
+    );
+}
+
+#[test]
+fn a_sparse_file_of_ten_gigabytes_is_read_no_further_than_the_limit() {
+    let root = directory(&[("x.xml", b"<a/>")]);
+    File::options().write(true).open(root.path().join("x.xml")).and_then(|file| file.set_len(10 << 30)).expect("a sparse file");
+    assert_eq!(only_fault(&load_one(&root)).code, "file-too-large");
+}
+
+#[test]
+fn fifty_thousand_files_are_read() {
+    let root = directory(&[]);
+    for number in 0..50_000 {
+        fs::write(root.path().join(format!("{number}.xml")), "<a/>").expect("a file");
+    }
+    assert_eq!(load_one(&root).files.len(), 50_000);
 }
 
 #[test]
