@@ -238,7 +238,7 @@ impl<K: Kernel> Reconciler<K> {
                 Round::Committed(plan) if suspects.is_empty() => {
                     committed += 1;
                     if committed == MOST_COMMITS {
-                        pass.report.warnings.push(format!("the rules were changed by somebody else during each of {committed} commits"));
+                        pass.report.warnings.push(format!("{committed} commits were each followed by another difference: somebody else changes the rules all the time, or a tool does not do what it says"));
                         break false;
                     }
                     pass.last = Some(Commit::new(plan, &pass.observed));

@@ -5,6 +5,7 @@
 //! which documents count, `includes` follows references between filters, `variables` and `value` bind and type what
 //! rules leave open, `guest` puts it together for one interface. [`order`] and [`lint`] look at the result.
 
+mod budget;
 mod finding;
 mod guest;
 mod includes;
@@ -28,6 +29,7 @@ use crate::model::{Object, Quirks};
 use crate::parse::Parsed;
 use crate::source::Span;
 
+use budget::Budget;
 use finding::Findings;
 use includes::Library;
 
@@ -190,7 +192,8 @@ pub fn resolve(documents: &[Parsed], stock: &[Filter], links: &[Link], learned: 
     let library = Library::gather(documents, stock, &mut findings);
     let networks = network::settle(documents, &mut findings);
     let taps = interface::settle(documents, &networks, links, &mut findings);
-    let guests = taps.iter().filter_map(|tap| guest::resolve(tap, &library, learned, quirks, &mut findings)).collect();
+    let mut budget = Budget::default();
+    let guests = taps.iter().filter_map(|tap| guest::resolve(tap, &library, learned, quirks, &mut budget, &mut findings)).collect();
     let used = taps.iter().filter_map(|tap| tap.interface.filter.as_ref()).map(|reference| &*reference.filter.value);
     library.report(used, &mut findings);
     let networks = network::policies(&networks, &findings);

@@ -5,7 +5,7 @@
 //! of a rule that is not there or of a chain that is in use are refused with the line. Every rule has a counter that lives as
 //! long as the rule does. It can be told to fail.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard};
 
@@ -224,17 +224,20 @@ fn run(family: Family, chains: &mut Chains, line: &str) -> Result<(), &'static s
         chains.remove(&chain);
         return if empty && !referred { Ok(()) } else { Err("chain is in use") };
     }
-    let names: BTreeSet<ChainName> = chains.keys().cloned().collect();
+    let added = match command {
+        "-A" => Some(counted(family, argument, chains)?),
+        "-I" => Some(counted(family, argument.split_once(' ').ok_or("no position")?.1, chains)?),
+        _ => None,
+    };
     let Some(Chain { policy, rules }) = chains.get_mut(&chain) else { return Err("no such chain") };
     match command {
-        "-A" => rules.push(counted(family, argument, &names)?),
+        "-A" => rules.extend(added),
         "-I" => {
-            let (at, words) = argument.split_once(' ').ok_or("no position")?;
-            let at: usize = at.parse().map_err(|_| "no position")?;
+            let at: usize = argument.split(' ').next().and_then(|at| at.parse().ok()).ok_or("no position")?;
             if !(1..=rules.len() + 1).contains(&at) {
                 return Err("index of insertion too big");
             }
-            rules.insert(at - 1, counted(family, words, &names)?);
+            rules.splice(at - 1..at - 1, added);
         }
         "-D" => {
             let at = match argument.parse::<usize>() {
@@ -250,9 +253,9 @@ fn run(family: Family, chains: &mut Chains, line: &str) -> Result<(), &'static s
     Ok(())
 }
 
-fn counted(family: Family, text: &str, chains: &BTreeSet<ChainName>) -> Result<Counted, &'static str> {
+fn counted(family: Family, text: &str, chains: &Chains) -> Result<Counted, &'static str> {
     let rule = save::parse_rule(family, text);
-    let dangles = matches!(rule, LiveRule::Known(_)) && !destinations(&rule).iter().all(|chain| chains.contains(chain));
+    let dangles = matches!(rule, LiveRule::Known(_)) && !destinations(&rule).iter().all(|chain| chains.contains_key(chain));
     if dangles { Err("no such target chain") } else { Ok(Counted { text: text.to_owned(), rule, packets: 0 }) }
 }
 

@@ -1,15 +1,18 @@
 //! One run of one tool: arguments and input in; exit status and everything it printed out.
 //!
-//! No tool can hang us: input is written while output is read (a tool that answers before it has read everything would otherwise fill its pipe
-//! and wait for us for ever), and a limit in time ends with the death of the tool and of what it started.
+//! No tool can hang us: its input is a file in memory, of which it reads as much as it likes, and a limit in time ends with the death of the tool and of
+//! what it started. A file and not a pipe also because of ebtables-restore, which commits at the end of its input, `COMMIT` or not (1.8.9): were we killed
+//! while we write into a pipe, it would take the half that it has for the whole.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 /// A tool that ran to its end, well or badly.
@@ -42,14 +45,14 @@ pub(super) async fn run(program: &Path, arguments: &[&str], input: &[u8], limit:
         .args(arguments)
         // The messages are read by `super::refusal`, which knows them in English.
         .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
+        .stdin(file_of(input)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Its own group: a Ctrl-C on our terminal must not tear a commit, and `ebtables-legacy-save` is a script with children.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    if let Ok(finished) = tokio::time::timeout(limit, converse(&mut child, input)).await {
+    if let Ok(finished) = tokio::time::timeout(limit, listen(&mut child)).await {
         return Ok(finished?);
     }
     kill(&child);
@@ -67,21 +70,20 @@ pub(super) fn find_program(command: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).filter(|directory| directory.is_absolute()).map(|directory| directory.join(command)).find(is_program)
 }
 
-async fn converse(child: &mut Child, input: &[u8]) -> io::Result<Finished> {
+/// A file without a name that holds the whole input, read from its start.
+fn file_of(input: &[u8]) -> io::Result<Stdio> {
+    let mut file = File::from(memfd_create("bridgeward-input", MemfdFlags::CLOEXEC)?);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+async fn listen(child: &mut Child) -> io::Result<Finished> {
     let id = child.id();
-    let mut stdin = child.stdin.take().expect("stdin is piped");
     let mut stdout = child.stdout.take().expect("stdout is piped");
     let mut stderr = child.stderr.take().expect("stderr is piped");
-    let write = async move {
-        match stdin.write_all(input).await {
-            // The tool gave up before the end; its exit status and words say why.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written,
-        }
-        // Dropping `stdin` here is the end of input that the tool waits for.
-    };
     let (mut output, mut words) = (Vec::new(), Vec::new());
-    tokio::try_join!(write, stdout.read_to_end(&mut output), stderr.read_to_end(&mut words))?;
+    tokio::try_join!(stdout.read_to_end(&mut output), stderr.read_to_end(&mut words))?;
     let status = child.wait().await?;
     Ok(Finished { id, status, output, words: String::from_utf8_lossy(&words).trim().to_owned() })
 }

@@ -66,7 +66,7 @@ fn tell(settings: &Settings, computed: &Computed, report: &Report) -> anyhow::Re
     report.warnings.iter().for_each(|warning| settings.output.message(&format!("warning: {warning}")));
     report.remarks.iter().for_each(|remark| settings.output.message(&format!("note: {}", remark.message)));
     settings.output.data(&report.text())?;
-    Ok(if report.is_clean() && !computed.has_errors() { Exit::Done } else { Exit::Attention })
+    Ok(if report.is_done() && !computed.has_errors() { Exit::Done } else { Exit::Attention })
 }
 
 /// The plan, and its text for the daemon.

@@ -35,7 +35,7 @@ pub fn purge(settings: &Settings, options: &Purge) -> anyhow::Result<Exit> {
             let names: Vec<String> = left.iter().map(|chain| format!("{} {} {}", chain.family, chain.table, chain.chain)).collect();
             settings.output.message(&format!("note: still in use by others, so they stay: {}", names.join(", ")));
         }
-        Ok(if report.is_clean() { Exit::Done } else { Exit::Attention })
+        Ok(if report.is_done() { Exit::Done } else { Exit::Attention })
     })
 }
 

@@ -338,7 +338,7 @@ impl Answer {
             (Some(reason), _) => trouble(reason),
             (None, Err(failure)) => trouble(failure.to_string()),
             (None, Ok(report)) => {
-                let exit = u8::from(!report.is_clean() || computed.has_errors());
+                let exit = u8::from(!report.is_done() || computed.has_errors());
                 Self { v: VERSION, exit, data: report.text(), messages }
             }
         }

@@ -152,6 +152,11 @@ impl Report {
         self.held.is_empty() && self.stuck.is_empty()
     }
 
+    /// True when nothing needs a person after a pass that was to change the kernel: not after one that ended because another difference followed every commit.
+    pub fn is_done(&self) -> bool {
+        self.verified && self.is_clean()
+    }
+
     /// Whether a libvirtd is writing this object.
     pub fn is_parked(&self, object: &Object) -> bool {
         if let Object::Interface(device) = object { self.parked.contains(&Key::Guest(device.clone())) } else { false }

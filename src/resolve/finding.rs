@@ -23,9 +23,13 @@ impl Findings {
     pub(super) fn of_broken(documents: &[Parsed]) -> Self {
         let mut findings = Self::default();
         for document in documents {
+            let mut errors: Vec<&Diagnostic> =
+                document.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect();
+            // Searched for every broken object: a file may hold tens of thousands of them.
+            errors.sort_by_key(|error| error.span());
             for broken in &document.broken {
                 if let BrokenKind::Object(object) = &broken.what {
-                    findings.keep(held_by_parser(object, broken, &document.diagnostics));
+                    findings.keep(held_by_parser(object, broken, &errors));
                 }
             }
         }
@@ -97,13 +101,13 @@ fn by_place(a: &Diagnostic, b: &Diagnostic) -> Ordering {
         .then_with(|| a.message.cmp(&b.message))
 }
 
-/// A broken object with the first error of its file from its own start on: that is the one that broke it.
-fn held_by_parser(object: &Object, broken: &Broken, diagnostics: &[Diagnostic]) -> Held {
-    let errors = || diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error);
-    let cause = errors().find(|error| error.span() >= broken.span).or_else(|| errors().next());
+/// A broken object with the first error of its file from its own start on: that is the one that broke it. `errors` are sorted by place.
+fn held_by_parser(object: &Object, broken: &Broken, errors: &[&Diagnostic]) -> Held {
+    let from = errors.partition_point(|error| error.span() < broken.span);
+    let cause = errors.get(from).or_else(|| errors.first());
     Held {
         object: object.clone(),
-        span: cause.map_or(broken.span, Diagnostic::span),
+        span: cause.map_or(broken.span, |error| error.span()),
         code: cause.map_or("broken-document", |error| error.code),
         message: cause.map_or_else(|| format!("the definition of {object} is broken"), |error| error.message.clone()),
     }

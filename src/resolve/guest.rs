@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::budget::{Budget, TOTAL_LIMIT};
 use super::finding::Findings;
-use super::includes::Library;
+use super::includes::{Library, RULE_LIMIT};
 use super::interface::Tap;
 use super::value;
 use super::variables::{Bindings, Expansion, FAULT_LIMIT, Item, Scope};
@@ -34,6 +35,7 @@ pub(super) fn resolve(
     library: &Library<'_>,
     learned: &Learned,
     quirks: Quirks,
+    budget: &mut Budget,
     findings: &mut Findings,
 ) -> Option<GuestPolicy> {
     let interface = tap.interface;
@@ -50,9 +52,13 @@ pub(super) fn resolve(
             return None;
         }
     };
+    if budget.allowance(interface.span.file) == 0 {
+        findings.refuse(object(), too_many_guests(reference));
+        return None;
+    }
     let mut bindings = top_bindings(interface, reference, mac, quirks, findings);
     let claimant = |method| Claimant { anchor: anchor(tap), mac: mac.value, filter: Arc::clone(&reference.filter.value), method };
-    let mut outcome = treatment(expand(library, filter, &bindings, reference.span, quirks), &bindings, tap, reference, claimant, quirks);
+    let mut outcome = treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, claimant, quirks);
     let mut used = None;
     if let Ok(Treatment::Learning(learning)) = &outcome
         && let addresses = learned.addresses(&learning.claimant, quirks)
@@ -60,7 +66,7 @@ pub(super) fn resolve(
     {
         used = Some(learning.clone());
         bind_learned(&mut bindings, &addresses, learning.families, reference.span);
-        outcome = treatment(expand(library, filter, &bindings, reference.span, quirks), &bindings, tap, reference, claimant, quirks);
+        outcome = treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, claimant, quirks);
     }
     match outcome {
         Ok(treatment) => Some(GuestPolicy {
@@ -109,11 +115,22 @@ fn addresses(interface: &Interface, family: impl Fn(&IpAddr) -> bool) -> Vec<Ite
     of_family.map(|address| Item { text: address.value.to_string().into(), span: address.span }).collect()
 }
 
-/// What the filter tree becomes with these variables.
-fn expand<'a>(library: &Library<'a>, filter: usize, bindings: &Bindings<'a>, binding: Span, quirks: Quirks) -> Expansion<'a> {
-    let mut expansion = Expansion::new(binding, quirks);
+/// What the filter tree becomes with these variables, as far as the budget goes.
+fn expand<'a>(
+    library: &Library<'a>,
+    filter: usize,
+    bindings: &Bindings<'a>,
+    binding: Span,
+    quirks: Quirks,
+    budget: &mut Budget,
+) -> Expansion<'a> {
+    let mut expansion = Expansion::new(binding, quirks, budget.allowance(binding.file));
     // Broken off or not: what was found is in the expansion.
     let _: ControlFlow<()> = library.walk(filter, &Scope::top(bindings), &mut |rule, scope| expansion.add(rule, scope));
+    match expansion.exceeded {
+        Some(_) => budget.exhaust(binding.file),
+        None => budget.spend(binding.file, expansion.cost()),
+    }
     expansion
 }
 
@@ -271,6 +288,12 @@ fn missing_variable(
     };
     let fault = fault.also(reference.span, "expected a `<parameter>` in here").help(help);
     with_suggestion(fault, name, bindings.names().filter(|known| **known != **name).take(FAULT_LIMIT))
+}
+
+fn too_many_guests(reference: &Reference) -> Diagnostic {
+    let message = format!("the guests before this one used up the {RULE_LIMIT} rules that one file may have, or the {TOTAL_LIMIT} of all");
+    Diagnostic::error("too-many-rules", message, reference.span, "nothing is left for this guest")
+        .help("put the definition of each guest into a file of its own, and look which of them needs so many rules")
 }
 
 fn missing_mac(interface: &Interface, reference: &Reference) -> Diagnostic {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::budget::{STEPS_PER_RULE, TOTAL_LIMIT};
 use super::includes::RULE_LIMIT;
 use super::value;
 use super::{Condition, PolicyRule};
@@ -16,10 +17,6 @@ use crate::model::Quirks;
 use crate::model::attribute::AttributeSpec;
 use crate::model::filter::{Access, Attribute, Chain, Element, Literal, Parameter, Rule, Value};
 use crate::source::Span;
-
-/// How many list elements a guest's rules may look at, all together: a bound on time, where long lists of one repeated value
-/// make few rules but much work. Without repetitions [`RULE_LIMIT`] is reached first.
-const STEP_LIMIT: u64 = 2_000_000;
 
 /// How many faults of one guest are shown.
 pub(super) const FAULT_LIMIT: usize = 64;
@@ -86,6 +83,9 @@ pub(super) struct Expansion<'a> {
     /// The guest's `<filterref>`, which faults show that come from its parameters as a whole.
     binding: Span,
     quirks: Quirks,
+    /// How many rules the guest may have.
+    allowance: u64,
+    /// List elements looked at, and rules.
     steps: u64,
 }
 
@@ -227,9 +227,14 @@ impl<'a> PreparedRule<'a> {
 }
 
 impl<'a> Expansion<'a> {
-    /// Nothing yet, for the guest with this `<filterref>`.
-    pub(super) fn new(binding: Span, quirks: Quirks) -> Self {
-        Self { rules: Vec::new(), missing: BTreeMap::new(), faults: Vec::new(), exceeded: None, binding, quirks, steps: 0 }
+    /// Nothing yet, for the guest with this `<filterref>`, which may have so many rules.
+    pub(super) fn new(binding: Span, quirks: Quirks, allowance: u64) -> Self {
+        Self { rules: Vec::new(), missing: BTreeMap::new(), faults: Vec::new(), exceeded: None, binding, quirks, allowance, steps: 0 }
+    }
+
+    /// What this has cost so far, in rules.
+    pub(super) fn cost(&self) -> u64 {
+        (self.rules.len() as u64).max(self.steps / STEPS_PER_RULE)
     }
 
     /// Adds what one rule becomes; breaks off when the guest exceeds a limit.
@@ -239,13 +244,13 @@ impl<'a> Expansion<'a> {
         }
         let elements: usize = prepared.uses().filter_map(|used| scope.access(used.access)).map(<[Item]>::len).sum();
         self.steps = self.steps.saturating_add(elements as u64 + 1);
-        if self.steps > STEP_LIMIT {
+        if self.steps > self.allowance.saturating_mul(STEPS_PER_RULE) {
             return self.too_large(prepared);
         }
         let Some(values) = self.values(prepared, scope) else { return ControlFlow::Continue(()) };
         // The product is known before the first combination is made.
         let combinations = values.iter().fold(1_u64, |product, rows| product.saturating_mul(rows.len() as u64));
-        if combinations.saturating_add(self.rules.len() as u64) > RULE_LIMIT {
+        if combinations.saturating_add(self.rules.len() as u64) > self.allowance {
             return self.too_large(prepared);
         }
         let mut position = vec![0; values.len()];
@@ -322,8 +327,13 @@ impl<'a> Expansion<'a> {
     }
 
     fn too_large(&mut self, prepared: &PreparedRule<'a>) -> ControlFlow<()> {
-        let message = format!("the values of the variables make more than {RULE_LIMIT} rules of this filter");
-        let fault = Diagnostic::error("too-many-rules", message, self.binding, format!("expected at most {RULE_LIMIT} rules"))
+        let message = if self.allowance == RULE_LIMIT {
+            format!("the values of the variables make more than {RULE_LIMIT} rules of this filter")
+        } else {
+            format!("this guest has more rules than are left of the {RULE_LIMIT} for the guests of one file and the {TOTAL_LIMIT} for all")
+        };
+        let expected = format!("expected at most {} rules", self.allowance);
+        let fault = Diagnostic::error("too-many-rules", message, self.binding, expected)
             .also(prepared.rule.span, "the limit is exceeded here")
             .help("shorten the lists, or match on a network or a range in place of single addresses and ports");
         self.exceeded = Some(fault);
