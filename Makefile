@@ -5,7 +5,7 @@ PREFIX ?= /usr
 BINARY := target/release/bridgeward
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo repair-times lint install clean
+.PHONY: help build test nightly fuzz demo repair-times lint deny install clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,16 @@ test: ## Install what the tests lack (Debian), and run all of them; needs root a
 	reconcile-tests/install-tools.sh
 	$(CARGO) test --locked
 
+nightly: ## The laws with 10,000 cases each, 300 kills, 1,000 passes beside another writer, and the cost of every hostile file; hours, with other random choices every time.
+	reconcile-tests/install-tools.sh
+	BRIDGEWARD_NIGHTLY=1 PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --release --test reconcile -- laws plan_real kill other_writer faults neighbours hostile
+	nice $(CARGO) bench --locked --bench hostile
+
+fuzz: ## Fuzz every reader of foreign text for 20 minutes each (FUZZ_SECONDS); needs cargo-fuzz and a nightly toolchain.
+	for target in $$($(CARGO) +nightly fuzz list); do \
+	  nice $(CARGO) +nightly fuzz run $$target -- -max_total_time=$${FUZZ_SECONDS:-1200} -timeout=10 || exit; \
+	done
+
 demo: ## Show it at work in a throwaway network namespace: diff, apply, a flush by hand, the repair.
 	contrib/demo.sh
 
@@ -27,6 +37,9 @@ repair-times: ## Measure how long it takes until flushed and edited rules are ba
 lint: ## Check formatting and lints; warnings are errors.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+deny: ## Judge licences, sources and duplicates of all dependencies (cargo-deny); advisories where their database can be reached: cargo deny check advisories.
+	$(CARGO) deny --offline --locked check licenses bans sources
 
 install: build ## Install program, unit, man page, completions and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward

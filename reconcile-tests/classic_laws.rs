@@ -8,6 +8,7 @@ use bridgeward::ruleset::rule::Rule;
 use bridgeward::ruleset::{ChainId, ChainName, Family, LiveRule, Observed, Table};
 use proptest::prelude::*;
 
+use crate::nightly::times;
 use crate::plan_laws::{World, after, chains, committed, occupied, states_between, world};
 
 fn plan_of(desired: &Desired, live: &Observed) -> plan::Plan {
@@ -62,7 +63,7 @@ fn is_shuffle(all: &[LiveRule], one: &[LiveRule], other: &[LiveRule]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: times(300, 10_000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn our_rules_stand_in_order_among_foreign_ones_that_read_as_before(world in world()) {

@@ -16,6 +16,7 @@ use bridgeward::ruleset::{ChainId, ChainName, Family, LiveRule, Observation, Obs
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use crate::nightly::times;
 use crate::packet::{self, Packet};
 
 const GUESTS: [&str; 3] = ["vnet0", "vnet1", "a-arp"];
@@ -348,7 +349,7 @@ fn leak(desired: &Desired, live: &Observed) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: times(300, 10_000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_committed_plan_leaves_nothing_to_do_and_every_wish_fulfilled(world in world()) {

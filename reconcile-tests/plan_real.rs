@@ -10,10 +10,11 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
 use crate::namespace::in_new_namespace;
+use crate::nightly::times;
 use crate::plan_laws::{World, after, committed, occupied, save_text, world};
 
-/// Enough worlds for every kind of edit to meet every other in one chain; each costs some twelve runs of the tools.
-const WORLDS: usize = 25;
+/// How many worlds in `make test` and nightly. Enough for every kind of edit to meet every other in one chain; each costs some twelve runs of the tools.
+const WORLDS: [usize; 2] = [25, 500];
 
 async fn commit(system: &System, family: Family, text: String) {
     let lines = script::Script { text, origins: Vec::new() };
@@ -36,7 +37,8 @@ async fn enter(system: &System, world: &World) {
 async fn commit_lands(commands: Commands) {
     let system = System::new(probe(&commands).await, System::DEFAULT_LIMIT);
     let mut runner = TestRunner::deterministic();
-    for _ in 0..WORLDS {
+    let [few, many] = WORLDS;
+    for _ in 0..times(few, many) {
         let world = world().new_tree(&mut runner).expect("a world can be made").current();
         enter(&system, &world).await;
         let live = system.observe(&Family::ALL).await;

@@ -79,7 +79,7 @@ pub struct Answer {
     pub stderr: String,
 }
 
-/// `bridgeward run` in the background; killed when dropped.
+/// `bridgeward run`, or another command, in the background; killed when dropped.
 pub struct Daemon {
     child: Child,
     log: PathBuf,
@@ -226,6 +226,13 @@ impl World {
     pub fn run_with(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bridgeward"));
         command.arg("run").args(arguments).envs(environment.iter().copied());
+        self.run_command(&command)
+    }
+
+    /// Starts any command of bridgeward in the background on this world's state directory.
+    pub fn start(&self, arguments: &[&str]) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bridgeward"));
+        command.args(arguments).env("BRIDGEWARD_STATE", self.state());
         self.run_command(&command)
     }
 

@@ -58,7 +58,8 @@ pub(super) fn resolve(
     }
     let mut bindings = top_bindings(interface, reference, mac, quirks, findings);
     let claimant = |method| Claimant { anchor: anchor(tap), mac: mac.value, filter: Arc::clone(&reference.filter.value), method };
-    let mut outcome = treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, claimant, quirks);
+    let mut outcome =
+        treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, claimant, quirks);
     let mut used = None;
     if let Ok(Treatment::Learning(learning)) = &outcome
         && let addresses = learned.addresses(&learning.claimant, quirks)
@@ -66,7 +67,8 @@ pub(super) fn resolve(
     {
         used = Some(learning.clone());
         bind_learned(&mut bindings, &addresses, learning.families, reference.span);
-        outcome = treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, claimant, quirks);
+        outcome =
+            treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, claimant, quirks);
     }
     match outcome {
         Ok(treatment) => Some(GuestPolicy {
