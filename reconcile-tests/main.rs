@@ -23,6 +23,7 @@ mod kill;
 mod kill_anywhere;
 mod learning;
 mod libvirt_beside;
+mod libvirt_move;
 mod lint;
 mod modes;
 mod monitor;

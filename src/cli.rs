@@ -12,6 +12,7 @@ mod edit;
 mod filter;
 mod forget;
 mod graph;
+mod import;
 mod interface;
 mod log;
 mod man;
@@ -110,6 +111,7 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Network { verb } => network_verb(&Settings::of(&options.global, output)?, verb),
         Command::Interface { verb } => interface_verb(&Settings::of(&options.global, output)?, verb),
         Command::Status(status) => status::status(&Settings::of(&options.global, output)?, status),
+        Command::Import(import) => import::import(&Settings::of(&options.global, output)?, import),
         Command::Graph(graph) => graph::graph(&Settings::of(&options.global, output)?, graph),
         Command::Run(run) => run::run(&options.global, output, run),
     }

@@ -12,7 +12,7 @@ use crate::config::name::{HooksName, LayoutName, LogName, Mode, QuirksName, Scop
 use crate::output::Color;
 
 pub use verb::{
-    Define, Edit, FilterShow, FilterVerb, Graph, GraphOption, InterfaceForget, InterfaceShow, InterfaceVerb, List, NetworkShow,
+    Define, Edit, FilterShow, FilterVerb, Graph, GraphOption, Import, InterfaceForget, InterfaceShow, InterfaceVerb, List, NetworkShow,
     NetworkVerb, Undefine,
 };
 
@@ -218,6 +218,17 @@ Examples:
         #[command(subcommand)]
         verb: InterfaceVerb,
     },
+
+    /// Copy the definitions of a libvirt host into the state directory
+    #[command(after_help = "\
+Examples:
+  sudo bridgeward import --dry-run --quirks libvirt      which files would be written?
+  sudo bridgeward import --quirks libvirt                from /etc/libvirt and /run/libvirt
+  bridgeward import --from backup/libvirt --state ./state
+
+What runs counts: status documents and bindings before definitions. Nothing is written unless the copies have the same
+rules as the originals. Exit status: 0 done, 1 refused, 2 trouble.")]
+    Import(Import),
 
     /// Draw networks, guest interfaces with their chains, filters, and what hangs on what
     #[command(after_help = "\

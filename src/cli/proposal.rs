@@ -24,8 +24,8 @@ use crate::source::Position;
 pub struct Proposal {
     before: Computed,
     after: Computed,
-    /// The name under which the new text is shown.
-    shown: Option<Arc<str>>,
+    /// The names under which the new texts are shown.
+    shown: BTreeSet<Arc<str>>,
 }
 
 impl Proposal {
@@ -35,25 +35,38 @@ impl Proposal {
     /// # Errors
     /// Only when there is no runtime to ask for the host's devices with.
     pub fn new(settings: &Settings, loaded: &Loaded, replaced: Option<&str>, new: Option<(&str, &str)>) -> anyhow::Result<Self> {
+        Self::of_many(settings, loaded, replaced.as_slice(), new.as_slice())
+    }
+
+    /// Like [`Proposal::new`], for any number of texts.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_many(settings: &Settings, loaded: &Loaded, replaced: &[&str], new: &[(&str, &str)]) -> anyhow::Result<Self> {
         let links = block_on(async { Ok(settings.links().await) })?;
         let learned = settings.learned();
         let mut changed = loaded.clone();
-        changed.files.retain(|file| replaced != Some(&file.path));
-        changed.faults.retain(|fault| replaced != Some(&fault.path));
-        let shown: Option<Arc<str>> = new.map(|(name, _)| name.into());
-        if let (Some(path), Some((_, text))) = (&shown, new) {
+        changed.files.retain(|file| !replaced.contains(&&*file.path));
+        changed.faults.retain(|fault| !replaced.contains(&&*fault.path));
+        let shown: BTreeSet<Arc<str>> = new.iter().map(|&(name, _)| name.into()).collect();
+        for &(path, text) in new {
             let stamp = Stamp { device: 0, inode: 0, modified: SystemTime::UNIX_EPOCH, hash: 0 };
-            changed.files.push(LoadedFile { path: Arc::clone(path), text: text.into(), stamp });
+            changed.files.push(LoadedFile { path: path.into(), text: text.into(), stamp });
         }
         let compute = |loaded: &Loaded| compute::check(loaded, &links, &learned, settings.reading());
         Ok(Self { before: compute(loaded), after: compute(&changed), shown })
+    }
+
+    /// The state with the change.
+    pub fn after(&self) -> &Computed {
+        &self.after
     }
 
     /// Shows what there is to say about the new text and about what it breaks elsewhere; false when it has to be refused.
     pub fn judge(&self, settings: &Settings) -> bool {
         let known: BTreeSet<_> = self.before.diagnostics.iter().map(|fault| identity(fault, &self.before)).collect();
         let is_new = |fault: &&Diagnostic| {
-            let in_new_text = self.shown.is_some() && Some(&self.after.sources.position(fault.span()).path) == self.shown.as_ref();
+            let in_new_text = self.shown.contains(&self.after.sources.position(fault.span()).path);
             in_new_text || (fault.is_error() && !known.contains(&identity(fault, &self.after)))
         };
         let news: Vec<Diagnostic> = self.after.diagnostics.iter().filter(is_new).cloned().collect();

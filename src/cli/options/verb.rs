@@ -209,6 +209,22 @@ pub struct Edit {
 }
 
 #[derive(Debug, Args)]
+pub struct Import {
+    /// Directory or file to copy from; may be repeated [default: libvirt's own directories]
+    #[arg(long, value_name = "PATH")]
+    pub from: Vec<PathBuf>,
+    /// Take networks that do not run, too: they will have rules
+    #[arg(long)]
+    pub all: bool,
+    /// Overwrite files that are there and say something else
+    #[arg(long)]
+    pub replace: bool,
+    /// Name the files that would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Graph {
     /// Networks, guests, interfaces or filters to draw with what hangs together with them [default: everything]
     #[arg(value_name = "NAME")]
