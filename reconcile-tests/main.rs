@@ -36,6 +36,7 @@ mod packet;
 mod plan_cases;
 mod plan_laws;
 mod plan_real;
+mod prerequisites;
 mod quirks;
 mod refusals;
 mod restore_law;

@@ -9,6 +9,7 @@ pub mod counters;
 #[doc(hidden)]
 pub mod fake;
 pub mod generation;
+pub mod host;
 pub mod links;
 pub mod namespace;
 pub mod probe;
@@ -18,7 +19,9 @@ pub mod system;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 
+use crate::plan::prerequisite::{Facts, Switches};
 use crate::plan::script::Script;
 use crate::ruleset::{Family, Observed};
 
@@ -36,6 +39,24 @@ pub trait Kernel {
     /// The process ids of the tools that committed since the last call, as the calling process sees them.
     fn writers(&self) -> BTreeSet<u32> {
         BTreeSet::new()
+    }
+
+    /// What the rules' working depends on beside them, these switches among it; nothing where it cannot be known.
+    fn host(&self, _switches: &BTreeSet<String>) -> impl Future<Output = Facts> + Send {
+        std::future::ready(Facts::default())
+    }
+
+    /// The values of these switches now; costs next to nothing.
+    fn switches(&self, _switches: &BTreeSet<String>) -> Switches {
+        Switches::new()
+    }
+
+    /// Sets a switch.
+    ///
+    /// # Errors
+    /// When it is not there or we may not.
+    fn set_switch(&self, _path: &str, _value: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Feeds one restore to one family's tool.

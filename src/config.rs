@@ -44,6 +44,8 @@ pub struct Config {
     pub layout: Layout,
     /// Warnings count as errors.
     pub strict: bool,
+    /// Whether switches of the kernel that rules need (`ip_forward`, `bridge-nf-call-*`) are set, or only told of.
+    pub manage_sysctls: bool,
     /// What `run` does about differences.
     pub mode: Mode,
     /// Where `run` writes plans in mode `"plan"`; `None`: `plan.json` beside the record.
@@ -99,6 +101,7 @@ impl Default for Config {
             hooks: HookPlacement::default(),
             layout: Layout::default(),
             strict: false,
+            manage_sysctls: false,
             mode: Mode::default(),
             plan_file: None,
             run_dir: PathBuf::from("/run/bridgeward"),
@@ -212,6 +215,7 @@ mod tests {
             layout = "classic-document"
             strict = true
             mode = "plan"
+            manage_sysctls = true
             plan_file = "/tmp/plan.json"
             run_dir = "/tmp/r"
             learned_dir = "/tmp/l"
@@ -231,6 +235,7 @@ mod tests {
         assert_eq!(config.hooks, HookPlacement::First);
         assert_eq!(config.layout, Layout::ClassicDocument);
         assert_eq!(config.mode, Mode::Plan);
+        assert!(config.manage_sysctls);
         assert_eq!(config.plan_file, Some(PathBuf::from("/tmp/plan.json")));
         assert_eq!(config.learned_dir, PathBuf::from("/tmp/l"));
         assert_eq!(config.poll, Duration::from_secs(2));

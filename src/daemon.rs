@@ -75,6 +75,8 @@ pub struct Orders {
     pub hooks: HookPlacement,
     /// How the rules of networks are spelled.
     pub layout: Layout,
+    /// Whether switches of the kernel that rules need are set, or only told of.
+    pub manage_sysctls: bool,
     /// How often to look though nothing happened.
     pub poll: Duration,
     /// Quiet time after a file change.
@@ -315,6 +317,7 @@ impl<K: Kernel> Daemon<K> {
             Err(error) => tracing::error!("the new state directories are read only every {:?}: {error:#}", orders.poll),
         }
         self.reconciler.choose(orders.scope, orders.hooks);
+        self.reconciler.manage_sysctls(orders.manage_sysctls);
         let moved = if orders.socket_group == self.orders.socket_group { Moved::Nothing } else { Moved::Socket };
         self.orders = orders;
         self.publisher.obey(&self.orders);

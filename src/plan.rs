@@ -11,6 +11,7 @@ pub mod edit;
 pub mod json;
 pub mod order;
 pub mod ownership;
+pub mod prerequisite;
 pub mod script;
 pub mod sealed;
 pub mod show;

@@ -10,6 +10,7 @@ pub mod isolate;
 pub mod look;
 mod memory;
 pub mod park;
+mod prerequisite;
 pub mod report;
 mod setback;
 pub mod trial;
@@ -24,6 +25,7 @@ use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::desire::{self, Choices, Keeping};
 use crate::plan::direct::{self, Possession};
+use crate::plan::prerequisite::Switches;
 use crate::plan::script::{self, Script};
 use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
 use crate::ruleset::{ChainId, Family, Observation, Observed};
@@ -32,6 +34,7 @@ use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored, WriteLoc
 use compute::Computed;
 use isolate::Suspects;
 use park::Parking;
+use prerequisite::Mending;
 use report::{Held, Report, Stuck};
 use setback::{Commit, Setback};
 use trial::Guard;
@@ -67,6 +70,10 @@ pub struct Reconciler<K> {
     beat: fn(),
     /// How to start somebody who takes rules on trial back if we cannot.
     guard: Option<Guard>,
+    /// Whether switches of the kernel that rules need are set, or only told of.
+    manage_sysctls: bool,
+    /// Those that were looked at last, and their values.
+    switches: Option<(BTreeSet<String>, Switches)>,
 }
 
 /// What is known about an object that a tool would not take.
@@ -150,7 +157,19 @@ impl<K: Kernel> Reconciler<K> {
     /// A reconciler with no memory of refusals.
     pub fn new(kernel: K, store: Store, scope: Scope, hooks: HookPlacement) -> Self {
         let parking = Parking::default();
-        Self { kernel, store, scope, hooks, refused: BTreeMap::new(), stuck: BTreeMap::new(), parking, beat: || (), guard: None }
+        Self {
+            kernel,
+            store,
+            scope,
+            hooks,
+            refused: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            parking,
+            beat: || (),
+            guard: None,
+            manage_sysctls: false,
+            switches: None,
+        }
     }
 
     /// Changes what is ours and where hooks stand, from the next pass on.
@@ -269,6 +288,7 @@ impl<K: Kernel> Reconciler<K> {
             pass.report.generation = None;
         }
         self.settle_report(pass);
+        self.look_at_host(pass, Mending::Allowed).await;
         pass.report.took = started.elapsed();
         Ok(())
     }

@@ -5,15 +5,18 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::generation;
+use super::host;
 use super::probe::{Tool, Tools, Variant, legacy_tables};
 use super::process::{self, Finished, RunFailure};
 use super::refusal::{self, Cause};
 use super::{Kernel, Refusal, RefusalKind};
+use crate::plan::prerequisite::{Facts, Switches};
 use crate::plan::script::Script;
 use crate::ruleset::{Family, Observation, Observed, Table, save};
 
@@ -51,6 +54,19 @@ impl Kernel for System {
 
     fn writers(&self) -> BTreeSet<u32> {
         std::mem::take(&mut self.writers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn host(&self, switches: &BTreeSet<String>) -> Facts {
+        let tools: Vec<&Tool> = Family::ALL.iter().filter_map(|family| self.tools.of(*family).ok()).collect();
+        host::facts(tools.into_iter(), switches).await
+    }
+
+    fn switches(&self, switches: &BTreeSet<String>) -> Switches {
+        host::switches(switches)
+    }
+
+    fn set_switch(&self, path: &str, value: &str) -> io::Result<()> {
+        host::set(path, value)
     }
 
     async fn commit(&self, family: Family, script: &Script) -> Result<(), Refusal> {

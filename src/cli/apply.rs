@@ -65,6 +65,7 @@ fn carry_out(settings: &Settings, file: &PlanFile, urge: Urge) -> anyhow::Result
 fn tell(settings: &Settings, computed: &Computed, report: &Report) -> anyhow::Result<Exit> {
     report.warnings.iter().for_each(|warning| settings.output.message(&format!("warning: {warning}")));
     report.remarks.iter().for_each(|remark| settings.output.message(&format!("note: {}", remark.message)));
+    settings.show_prerequisites(report);
     settings.output.data(&report.text())?;
     Ok(if report.is_done() && !computed.has_errors() { Exit::Done } else { Exit::Attention })
 }

@@ -43,6 +43,7 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     for remark in &report.remarks {
         settings.output.message(&format!("note: {}", remark.message));
     }
+    settings.show_prerequisites(&report);
     let in_sync = plan.is_empty() && report.is_clean() && !computed.has_errors();
     Ok(if in_sync { Exit::Done } else { Exit::Attention })
 }

@@ -43,6 +43,7 @@ fn orders(settings: &Settings, options: &Run) -> Orders {
         scope: config.scope,
         hooks: config.hooks,
         layout: config.layout,
+        manage_sysctls: config.manage_sysctls,
         poll: options.poll.unwrap_or(config.poll),
         settle: config.settle,
         socket_group: config.socket_group.clone(),

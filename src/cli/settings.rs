@@ -20,6 +20,7 @@ use crate::output::Output;
 use crate::reconcile::Reconciler;
 use crate::reconcile::compute::{self, Computed, Documents, Reading};
 use crate::reconcile::look::Terms;
+use crate::reconcile::report::Report;
 use crate::reconcile::trial::Guard;
 use crate::resolve::Link;
 use crate::source::Sources;
@@ -145,7 +146,14 @@ impl Settings {
     /// As [`Settings::store`].
     pub async fn reconciler(&self) -> anyhow::Result<Reconciler<System>> {
         let reconciler = Reconciler::new(self.system().await, self.store()?, self.config.scope, self.config.hooks);
-        Ok(reconciler.guarded_by(self.guard()))
+        let mut reconciler = reconciler.guarded_by(self.guard());
+        reconciler.manage_sysctls(self.config.manage_sysctls);
+        Ok(reconciler)
+    }
+
+    /// Prints what the host has to be like for the rules to work, and is not.
+    pub fn show_prerequisites(&self, report: &Report) {
+        report.prerequisites.iter().for_each(|finding| self.output.message(&format!("prerequisite: {}", finding.line())));
     }
 
     /// What a plan follows from beside files and rules.

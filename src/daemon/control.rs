@@ -338,6 +338,8 @@ impl Answer {
             (Some(reason), _) => trouble(reason),
             (None, Err(failure)) => trouble(failure.to_string()),
             (None, Ok(report)) => {
+                let unmet = report.prerequisites.iter().map(|finding| format!("prerequisite: {}\n", finding.line()));
+                let messages = messages + &unmet.collect::<String>();
                 let exit = u8::from(!report.is_done() || computed.has_errors());
                 Self { v: VERSION, exit, data: report.text(), messages }
             }

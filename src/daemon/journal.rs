@@ -93,6 +93,11 @@ impl Journal {
                     tell_changes(ended, report);
                 }
                 now.extend(report.trial.map(trial).map(News::of));
+                for finding in report.prerequisites.iter().filter(|finding| finding.mended) {
+                    tracing::info!(code = finding.code, "prerequisite {}", finding.line());
+                }
+                let unmet = report.prerequisites.iter().filter(|finding| !finding.mended);
+                now.extend(unmet.map(|finding| News::of(format!("prerequisite {}: {}", finding.code, finding.line()))));
                 now.extend(report.warnings.iter().cloned().map(News::of));
                 now.extend(report.remarks.iter().map(|remark| News::of(format!("{}: {}", remark.code, remark.message))));
                 now.extend(report.held.iter().map(News::held));

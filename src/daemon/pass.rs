@@ -13,7 +13,7 @@ use super::control::{self, Answer, Ask, Question};
 use super::history::Ended;
 use super::journal::Cause;
 use super::mode::{self, Task};
-use super::status::Moment;
+use super::status::{Moment, Prerequisite};
 use crate::addr::DeviceName;
 use crate::backend::{Kernel, links};
 use crate::config::name::{LayoutName, QuirksName};
@@ -30,7 +30,8 @@ impl<K: Kernel> Daemon<K> {
         let loaded = tokio::task::block_in_place(|| load::load(&self.orders.state)).ok();
         let links = links::links().await.unwrap_or_default();
         let same_links = self.same_taps(&links);
-        if unmoved && same_links && loaded == self.loaded && Instant::now() < self.look_by {
+        let same_host = !self.reconciler.host_moved();
+        if unmoved && same_host && same_links && loaded == self.loaded && Instant::now() < self.look_by {
             return;
         }
         self.pass(Cause::Poll).await;
@@ -110,6 +111,9 @@ impl<K: Kernel> Daemon<K> {
         };
         let drift = ended.drift().is_some();
         self.publisher.pass(&ended, &self.orders);
+        if let Ok(report) = &outcome {
+            self.publisher.prerequisites(report.prerequisites.iter().map(Prerequisite::from).collect());
+        }
         self.systemd.pass(&ended);
         if outcome.as_ref().is_ok_and(|report| report.verified || report.only_seen) {
             self.objects = Some(objects);

@@ -13,6 +13,7 @@ use crate::config::name::{HooksName, LayoutName, QuirksName, ScopeName};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Object;
 use crate::plan::desire::Keeping;
+use crate::plan::prerequisite::Finding;
 use crate::reconcile::compute::Computed;
 use crate::reconcile::report::{self, Report};
 use crate::resolve::Treatment;
@@ -367,6 +368,18 @@ impl From<&report::Held> for Held {
     fn from(held: &report::Held) -> Self {
         let place = held.place.clone().map(Place::from);
         Self { code: held.code.clone(), message: held.message.clone(), keeping: held.keeping.to_string(), place }
+    }
+}
+
+impl From<&Finding> for Prerequisite {
+    fn from(finding: &Finding) -> Self {
+        let severity = match finding.severity {
+            Severity::Error => Weight::Error,
+            Severity::Warning => Weight::Warning,
+            Severity::Note => Weight::Note,
+        };
+        let concerns = finding.concerns.iter().map(ObjectName::from).collect();
+        Self { code: finding.code.to_owned(), severity, message: finding.line(), concerns, mended: finding.mended }
     }
 }
 

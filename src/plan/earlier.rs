@@ -11,7 +11,7 @@ use super::ownership::{self, Claims, Role};
 use crate::compile::{Key, ObjectRules, PlacedRule};
 use crate::model::Object;
 use crate::ruleset::rule::Rule;
-use crate::ruleset::{ChainId, ChainName, ChainRules, LiveRule, Observation, Observed};
+use crate::ruleset::{ChainId, ChainName, ChainRules, Family, LiveRule, Observation, Observed, Policy};
 
 /// The live rules of every object that `desired` wants or `recorded` remembers; objects of which nothing lives, and nothing is remembered, are not in it.
 pub fn earlier(desired: &Desired, observed: &Observed, recorded: &BTreeMap<Object, ObjectRules>) -> BTreeMap<Object, ObjectRules> {
@@ -30,6 +30,7 @@ pub fn earlier(desired: &Desired, observed: &Observed, recorded: &BTreeMap<Objec
         // Of what cannot be seen the record knows best.
         let mut known = rules.clone();
         known.chains.retain(|id, _| unseen(id));
+        known.returning.retain(unseen);
         known.shared.retain(|id, _| unseen(id));
         found.insert(object.clone(), known);
     }
@@ -41,7 +42,11 @@ pub fn earlier(desired: &Desired, observed: &Observed, recorded: &BTreeMap<Objec
                 match claims.role(*family, *table, chain, live) {
                     Role::Guest(device) if owners.contains_key(&Key::Guest(device.clone())) => {
                         let known = known(content).map(placed).collect();
-                        of(&mut found, &owners, &Key::Guest(device)).chains.insert(id, known);
+                        let rules = of(&mut found, &owners, &Key::Guest(device));
+                        if *family == Family::Bridge && content.policy == Some(Policy::Return) {
+                            rules.returning.insert(id.clone());
+                        }
+                        rules.chains.insert(id, known);
                     }
                     Role::Base(base) => share(&mut found, &owners, &id, content, |rule| base.key(rule)),
                     Role::BridgeHook => share(&mut found, &owners, &id, content, |rule| hook_key(chain, rule)),
@@ -93,7 +98,7 @@ fn placed(rule: &Rule) -> PlacedRule {
 mod tests {
     use super::*;
     use crate::addr::DeviceName;
-    use crate::ruleset::{Family, save};
+    use crate::ruleset::save;
 
     const BEFORE: &str = "*nat\n:PREROUTING ACCEPT\n:libvirt-I-vnet0 ACCEPT\n:libvirt-I-alien ACCEPT\n\
         -A PREROUTING -i vnet0 -j libvirt-I-vnet0\n-A PREROUTING -i alien -j libvirt-I-alien\n\

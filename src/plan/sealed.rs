@@ -206,7 +206,7 @@ fn chain(family: Family, chain: &ChainRules) -> String {
 fn wishes(rules: &ObjectRules) -> String {
     let mut text = String::new();
     for (id, placed) in rules.blocks() {
-        text.extend([name(id).as_str(), "\n"]);
+        text.extend([name(id).as_str(), if rules.returning.contains(id) { " RETURN\n" } else { "\n" }]);
         for placed in placed {
             words::rule(id.family, &placed.rule, &mut text);
             text.push('\n');

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use super::compute::{Computed, Reading};
+use super::prerequisite::Mending;
 use super::report::Report;
 use super::trial::Urge;
 use super::{Failure, Pass, Reconciler, Round, crash_if_asked, memory};
@@ -48,6 +49,7 @@ impl<K: Kernel> Reconciler<K> {
         let mut pass = Self::begin(computed, self.store.peek()?);
         let plan = self.plan(&mut pass).await?;
         self.settle_report(&mut pass);
+        self.look_at_host(&mut pass, Mending::Never).await;
         plan.phases.iter().for_each(|phase| pass.report.count(phase));
         pass.report.only_seen = true;
         pass.report.verified = plan.is_empty();
@@ -103,6 +105,7 @@ impl<K: Kernel> Reconciler<K> {
             pass.report.warnings.push(format!("the plan was carried out, and {left} edits more are needed by now: look at a new one"));
         }
         self.settle_report(&mut pass);
+        self.look_at_host(&mut pass, Mending::Never).await;
         pass.report.took = started.elapsed();
         pass.report.trial = self.trial_state()?;
         Ok(pass.report)

@@ -8,6 +8,7 @@ use crate::compile::Key;
 use crate::diagnostic::several;
 use crate::model::Object;
 use crate::plan::desire::Keeping;
+use crate::plan::prerequisite::Finding;
 use crate::plan::show::rule_words;
 use crate::plan::{Change, Edit, Phase, Remark, json};
 use crate::reconcile::compute::Computed;
@@ -49,6 +50,8 @@ pub struct Report {
     pub took: Duration,
     /// Whether the edits were only found, and nothing was written.
     pub only_seen: bool,
+    /// What the host has to be like for the rules to work, and is not.
+    pub prerequisites: Vec<Finding>,
     /// Rules that wait for a confirmation, or did not get one.
     pub trial: Option<TrialState>,
 }

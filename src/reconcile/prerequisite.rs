@@ -1,0 +1,88 @@
+//! The host around the rules: looked at after every pass, and its switches mended where the operator allows it.
+
+use std::collections::BTreeSet;
+
+use super::{Pass, Reconciler};
+use crate::backend::Kernel;
+use crate::diagnostic::Severity;
+use crate::plan::prerequisite::{self, Case, FOREIGN_FIRST, Facts, Finding};
+
+/// Words of a tool whose kernel has no such match or target.
+const NO_SUCH_FEATURE: [&str; 4] =
+    ["missing kernel module", "Couldn't load match", "Couldn't load target", "No chain/target/match by that name"];
+
+/// Whether switches may be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mending {
+    /// Where the operator allows it.
+    Allowed,
+    /// Nothing is written in this pass.
+    Never,
+}
+
+impl<K: Kernel> Reconciler<K> {
+    /// Has switches of the kernel that the rules need set, or only told of.
+    pub fn manage_sysctls(&mut self, manage: bool) {
+        self.manage_sysctls = manage;
+    }
+
+    /// Whether a switch is another than at the last pass. Reads a few files.
+    pub fn host_moved(&self) -> bool {
+        self.switches.as_ref().is_some_and(|(paths, values)| self.kernel.switches(paths) != *values)
+    }
+
+    /// Looks at the host and says in the report what is not as the rules need it.
+    pub(super) async fn look_at_host(&mut self, pass: &mut Pass<'_>, mending: Mending) {
+        let paths = prerequisite::switches(&pass.computed.resolved, &pass.desired);
+        let mut facts = self.kernel.host(&paths).await;
+        let mut findings = judge(pass, &facts);
+        let may = mending == Mending::Allowed && self.manage_sysctls;
+        let mut mended: Vec<Finding> = Vec::new();
+        let mut failed: BTreeSet<String> = BTreeSet::new();
+        // One switch may uncover the next: forwarding for all, then that of a bridge.
+        while let Some(finding) =
+            findings.iter().find(|finding| may && finding.mend.as_ref().is_some_and(|(path, _)| !failed.contains(path))).cloned()
+        {
+            let Some((path, value)) = finding.mend.clone() else { break };
+            match self.kernel.set_switch(&path, value) {
+                Ok(()) => mended.push(Finding { mended: true, ..finding }),
+                Err(error) => pass.report.warnings.push(format!("cannot set /proc/sys/{path} to {value}: {error}")),
+            }
+            failed.insert(path);
+            facts.switches = Some(self.kernel.switches(&paths));
+            findings = judge(pass, &facts);
+        }
+        findings.extend(mended);
+        findings.extend(missing_features(pass));
+        if let Some(values) = facts.switches {
+            self.switches = Some((paths, values));
+        }
+        pass.report.prerequisites = findings;
+        pass.report.remarks.retain(|remark| remark.code != FOREIGN_FIRST);
+    }
+}
+
+fn judge(pass: &Pass<'_>, facts: &Facts) -> Vec<Finding> {
+    prerequisite::judge(Case {
+        resolved: &pass.computed.resolved,
+        desired: &pass.desired,
+        observed: &pass.observed,
+        remarks: &pass.report.remarks,
+        facts,
+    })
+}
+
+/// What a tool said that the kernel lacks.
+fn missing_features(pass: &Pass<'_>) -> Vec<Finding> {
+    let lacking = pass.report.held.iter().filter(|held| NO_SUCH_FEATURE.iter().any(|words| held.message.contains(words)));
+    let finding = |held: &super::report::Held| Finding {
+        code: "kernel-feature-missing",
+        severity: Severity::Error,
+        message: format!("the kernel lacks what a rule of {} needs: {}", held.object, held.message),
+        help: "load or install the kernel module of that match or target; it is tried again within a minute".to_owned(),
+        concerns: vec![held.object.clone()],
+        mend: None,
+        mended: false,
+    };
+    lacking.map(finding).collect()
+}
