@@ -262,6 +262,7 @@ fn interface_show_sums_what_the_live_rules_have_seen() {
 #[test]
 fn a_long_step_is_told_of_on_a_terminal_and_nowhere_else() {
     let world = with_state();
+    world.sh("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding");
     world.apply();
     world.sh(r#"printf '#!/bin/sh\nexec /usr/sbin/ebtables "$@"\n' >slow
         printf '#!/bin/sh\nsleep 1; exec /usr/sbin/ebtables-save "$@"\n' >slow-save
