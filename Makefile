@@ -2,7 +2,9 @@
 
 CARGO  ?= cargo
 PREFIX ?= /usr
-BINARY := target/release/bridgeward
+BINARY ?= target/release/bridgeward
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 
 .DEFAULT_GOAL := help
 .PHONY: help build test nightly fuzz demo repair-times lint deny install clean
@@ -41,7 +43,8 @@ lint: ## Check formatting and lints; warnings are errors.
 deny: ## Judge licences, sources and duplicates of all dependencies (cargo-deny); advisories where their database can be reached: cargo deny check advisories.
 	$(CARGO) deny --offline --locked check licenses bans sources
 
-install: build ## Install program, unit, man page, completions and example below DESTDIR (PREFIX=/usr).
+# A BINARY that is named is taken as it is.
+install: $(if $(filter target/release/bridgeward,$(BINARY)),build) ## Install program, unit, man page, completions, schemas and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
 	install -D -m 0644 contrib/systemd/bridgeward.service $(DESTDIR)$(PREFIX)/lib/systemd/system/bridgeward.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward contrib/prometheus/bridgeward.rules.yml contrib/grafana/bridgeward.json contrib/networkd/50-bridgeward.conf
@@ -52,10 +55,24 @@ install: build ## Install program, unit, man page, completions and example below
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/state/$$file state/$$file/*.xml || exit; \
 	done
 	install -d -m 0755 $(DESTDIR)/etc/bridgeward/state
-	$(BINARY) man | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/man/man1/bridgeward.1
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bridgeward/schemas schemas/*.rng schemas/*.rnc
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward README.md docs/*.md
+	$(BINARY) man | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/man/man8/bridgeward.8
 	$(BINARY) completions bash | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bridgeward
 	$(BINARY) completions zsh | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_bridgeward
 	$(BINARY) completions fish | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bridgeward.fish
+
+deb: build ## Build a Debian package (target/package/).
+	contrib/debian/build-package.sh
+
+testdeb: build ## Install, use, upgrade and purge the package in a bare Debian; needs root, debootstrap and a mirror.
+	contrib/debian/test-package.sh "$$(contrib/debian/build-package.sh)" "$$(contrib/debian/build-package.sh $(BINARY) 2)"
+
+dist: build ## Build a release tarball with the program and its checksum (target/dist/).
+	rm -rf target/dist/$(RELEASE)
+	$(MAKE) -s install DESTDIR=target/dist/$(RELEASE)
+	tar -C target/dist --sort=name --owner=0 --group=0 --numeric-owner -czf target/dist/$(RELEASE).tar.gz $(RELEASE)
+	cd target/dist && sha256sum $(RELEASE).tar.gz > $(RELEASE).tar.gz.sha256
 
 clean: ## Remove what was built.
 	$(CARGO) clean

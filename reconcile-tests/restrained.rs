@@ -328,7 +328,7 @@ fn systemd_understands_the_unit_and_finds_it_well_protected() {
     let unit = directory.path().join("bridgeward.service");
     fs::write(
         &unit,
-        UNIT.replace("/usr/sbin/bridgeward", env!("CARGO_BIN_EXE_bridgeward")).replace("Documentation=man:bridgeward(1)\n", ""),
+        UNIT.replace("/usr/sbin/bridgeward", env!("CARGO_BIN_EXE_bridgeward")).replace("Documentation=man:bridgeward(8)\n", ""),
     )
     .expect("ours");
     let analyze = |arguments: &[&str]| {

@@ -15,7 +15,7 @@ use clap_mangen::roff::{Roff, roman};
 /// Never, as long as writing to memory cannot fail.
 pub fn man(program: &Command) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    let page = Man::new(program.clone());
+    let page = Man::new(program.clone()).section("8");
     page.render_title(&mut out)?;
     page.render_name_section(&mut out)?;
     page.render_synopsis_section(&mut out)?;
