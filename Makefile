@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help build test nightly fuzz demo repair-times lint deny install clean
+.PHONY: help build test bench nightly fuzz demo repair-times lint deny install clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ demo: ## Show it at work in a throwaway network namespace: diff, apply, a flush 
 
 repair-times: ## Measure how long it takes until flushed and edited rules are back, and fight for two minutes; about ten minutes, root.
 	$(CARGO) bench --locked --bench repair-times
+
+bench: build ## Measure it beside the raw tools, a quarter of an hour and more; needs root and python3. Table, JSON and plot in target/bench.
+	contrib/bench/bench.py $(BENCH)
 
 lint: ## Check formatting and lints; warnings are errors.
 	$(CARGO) fmt --check

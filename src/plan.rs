@@ -97,6 +97,8 @@ pub struct TableEdits {
     pub table: Table,
     /// In the order in which they are made; positions count the edits before them.
     pub edits: Vec<Edit>,
+    /// True when no rule of anybody is in the table before: then there is no counter that could be lost (see [`script`]).
+    pub vacant: bool,
 }
 
 /// One line of a restore.
@@ -111,7 +113,7 @@ pub struct Edit {
 }
 
 /// What one line of a restore does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// `-N CHAIN`. Not `:CHAIN`, which would flush the chain should somebody have made it meanwhile; `-N` is refused then.
     NewChain(ChainName),

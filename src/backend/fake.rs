@@ -153,6 +153,9 @@ impl State {
                 let table = Table::from_name(name).ok_or_else(|| refuse("no such table"))?;
                 let chains = tables.get(&table).cloned().unwrap_or_else(|| built_in(family, table));
                 open = Some((table, chains));
+            } else if line == "-Z" {
+                let (_, chains) = open.as_mut().ok_or_else(|| refuse("no table"))?;
+                chains.values_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.packets = 0);
             } else if line == "COMMIT" {
                 tables.extend(open.take());
             } else {

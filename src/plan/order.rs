@@ -18,7 +18,7 @@
 //!
 //! Whether an edit tightens is judged coarsely: a doubt costs a gate for some milliseconds, never a hole.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::ownership::{self, Claims};
 use super::table::{self, Situation, TableWishes, Wishes};
@@ -100,7 +100,7 @@ impl Work<'_> {
         let edits = tables.into_iter().map(|table| {
             let wishes = self.wishes.of(family, table).unwrap_or(&no_wishes);
             let edits = table::edits(situation, family, table, wishes, live.get(&table).unwrap_or(&no_rules), remarks);
-            TableEdits { table, edits }
+            TableEdits { table, edits, vacant: live.get(&table).is_none_or(|rules| is_vacant(family, table, rules)) }
         });
         let mut edits: Vec<TableEdits> = edits.filter(|table| !table.edits.is_empty()).collect();
         edits.sort_by_key(|table| (stage(table), table.table));
@@ -121,14 +121,19 @@ impl Work<'_> {
     /// What the ebtables edits do to each guest that they touch.
     fn guests<'e>(&self, bridge: &'e [TableEdits]) -> BTreeMap<&'e DeviceName, Effect> {
         let hooked = self.hooked();
+        let wishes = self.wishes.of(Family::Bridge, Table::Nat);
+        let wanted = |side| wishes.map_or_else(HashSet::new, |wishes| wishes.objects_in(&parent(side)));
+        let (from_guest, to_guest) = (wanted(Side::FromGuest), wanted(Side::ToGuest));
+        // A guest has dozens of edits; whether it is judged before and after them is found once.
+        let mut judged: HashMap<(&DeviceName, Side), (bool, bool)> = HashMap::new();
         let mut guests: BTreeMap<&DeviceName, Effect> = BTreeMap::new();
         for edit in bridge.iter().flat_map(|table| &table.edits) {
             let Some(guest @ Object::Interface(device)) = &edit.object else { continue };
             let effect = match side(edit.change.chain(), device) {
                 Some(side) => {
-                    let before = hooked.contains(&bridge_root(side, device));
-                    let after = self.wishes.of(Family::Bridge, Table::Nat).is_some_and(|wishes| wishes.hooks(&parent(side), guest));
-                    match (before, after) {
+                    let wanted = if side == Side::FromGuest { &from_guest } else { &to_guest };
+                    let before_and_after = || (hooked.contains(&bridge_root(side, device)), wanted.contains(guest));
+                    match *judged.entry((device, side)).or_insert_with(before_and_after) {
                         (true, true) => effect(edit),
                         (false, true) => Effect::TIGHTENS,
                         (true, false) => Effect::LOOSENS,
@@ -163,6 +168,14 @@ fn stage(table: &TableEdits) -> u8 {
         (_, true) => 0,
         (_, false) => 2,
     }
+}
+
+/// Whether there is no rule in the table; what a skipped chain holds is not known.
+fn is_vacant(family: Family, table: Table, rules: &TableRules) -> bool {
+    rules.chains.iter().all(|(name, chain)| {
+        let seen = chain_name::is_builtin(family, table, name.as_str()) || chain_name::in_libvirt_name_space(name.as_str());
+        seen && chain.rules.is_empty()
+    })
 }
 
 /// The side of a guest that a chain or the hooks in it judge.

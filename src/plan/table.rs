@@ -105,9 +105,9 @@ impl TableWishes<'_> {
         self.whole.is_empty() && self.bases.is_empty() && self.shared.values().chain(self.direct.values()).all(Vec::is_empty)
     }
 
-    /// Whether any rule is wanted in a shared chain for this guest.
-    pub fn hooks(&self, chain: &ChainName, guest: &Object) -> bool {
-        self.shared.get(chain).is_some_and(|wanted| wanted.iter().any(|wanted| wanted.object == Some(guest)))
+    /// The objects that want any rule in a shared chain.
+    pub fn objects_in(&self, chain: &ChainName) -> HashSet<&Object> {
+        self.shared.get(chain).into_iter().flatten().filter_map(|wanted| wanted.object).collect()
     }
 }
 

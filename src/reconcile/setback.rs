@@ -1,6 +1,6 @@
 //! Rules that do not stay as written: told from rules that somebody takes away, and left alone for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::report::{self, Stuck};
@@ -63,7 +63,7 @@ impl Commit {
     /// The edits of `now` that were made already and do not show, though their chains are as long as we left them: so nobody took the rules away, they
     /// read back as something else.
     pub fn repeated(&self, now: &Plan, observed: &Observed) -> Option<BTreeMap<Option<Object>, Stuck>> {
-        let made: Vec<_> = self.plan.edits().map(|(family, table, edit)| (family, table, &edit.change)).collect();
+        let made: HashSet<_> = self.plan.edits().map(|(family, table, edit)| (family, table, &edit.change)).collect();
         let as_left = |family, table, edit: &Edit| {
             let id = ChainId { family, table, chain: edit.change.chain().clone() };
             self.lengths.get(&id) == Some(&length(observed, &id))
