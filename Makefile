@@ -7,10 +7,10 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help build test bench nightly fuzz demo repair-times lint deny install clean
+.PHONY: help build test bench nightly fuzz demo repair-times learning-crowd lint deny install clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the program (target/release/bridgeward); needs libpcap's headers (installs them on Debian as root).
 	contrib/build-tools.sh
@@ -38,6 +38,9 @@ repair-times: ## Measure how long it takes until flushed and edited rules are ba
 
 bench: build ## Measure it beside the raw tools, a quarter of an hour and more; needs root and python3. Table, JSON and plot in target/bench.
 	contrib/bench/bench.py $(BENCH)
+
+learning-crowd: ## Measure what 500 guests that learn cost, and what one of them that floods does to the others; minutes, root.
+	$(CARGO) bench --locked --bench learning-crowd
 
 lint: ## Check formatting and lints; warnings are errors.
 	$(CARGO) fmt --check
