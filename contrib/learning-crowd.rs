@@ -17,7 +17,7 @@ use pcap::{Active, Capture};
 
 const INSIDE: &str = "BRIDGEWARD_CROWD_INSIDE";
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 /// How long the flood is watched once everybody is known.
 const WATCH: Duration = Duration::from_secs(10);
 
@@ -55,7 +55,11 @@ fn main() {
             }
         });
         let started = Instant::now();
-        let speak = || (1..guests).for_each(|number| open(number).sendpacket(&arp(number, address(number))[..]).expect("the link is up"));
+        let speak = || {
+            for number in 1..guests {
+                open(number).sendpacket(&arp(number, address(number))[..]).expect("the link is up");
+            }
+        };
         speak();
         let learned = wait_for(known, guests - 1, speak);
         println!(
@@ -70,7 +74,7 @@ fn main() {
         println!(
             "the flood goes on for {} s:          {frames} frames, {:.2} s of the processor",
             WATCH.as_secs(),
-            (daemon.processor_time() - before).as_secs_f64()
+            daemon.processor_time().saturating_sub(before).as_secs_f64()
         );
         over.store(true, Ordering::Relaxed);
     });
