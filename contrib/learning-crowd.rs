@@ -162,7 +162,11 @@ fn make_host(guests: usize) {
         writeln!(script, "ip link add vnet{number} type veth peer name eth{number} address {mac}; ip link set vnet{number} master br-lab up; ip link set eth{number} up")
             .expect("a string takes every write");
     }
-    let status = Command::new("sh").args(["-ec", &script]).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").status();
+    // From a file: an argument may not be that long.
+    let file = std::env::temp_dir().join(format!("learning-crowd-{}.sh", std::process::id()));
+    fs::write(&file, &script).expect("the temporary directory takes files");
+    let status = Command::new("sh").arg("-e").arg(&file).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").status();
+    let _ = fs::remove_file(&file);
     assert!(status.expect("`sh` runs").success(), "the host cannot be made");
 }
 
