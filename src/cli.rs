@@ -35,6 +35,7 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
+use crate::config::Config;
 use crate::output::Output;
 use definition::Kind;
 use options::{Command, FilterVerb, InterfaceVerb, NetworkVerb, Options};
@@ -105,7 +106,7 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
         Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?, diff),
         Command::Apply(apply) => apply::apply(&Settings::of(&options.global, output)?, apply),
         Command::Confirm => confirm::confirm(&Settings::of(&options.global, output)?),
-        Command::GuardTrial(guard) => confirm::guard(Settings::of(&options.global, output)?, guard),
+        Command::GuardTrial(guard) => confirm::guard(Settings::over(Config::default(), &options.global, output), guard),
         Command::Purge(purge) => purge::purge(&Settings::of(&options.global, output)?, purge),
         Command::Filter { verb } => filter_verb(&Settings::of(&options.global, output)?, verb),
         Command::Network { verb } => network_verb(&Settings::of(&options.global, output)?, verb),

@@ -390,7 +390,7 @@ impl<K: Kernel> Reconciler<K> {
                 return Ok(Round::InSync);
             }
         }
-        self.begin_trial(pass)?;
+        self.begin_trial(pass).await?;
         self.intend(pass, &plan)?;
         for phase in &plan.phases {
             match self.commit(phase, &mut pass.report).await? {

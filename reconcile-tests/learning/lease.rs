@@ -3,6 +3,8 @@
 use rustix::process::Signal;
 
 use super::{bridged, guest, reaches, wait_until_closed, wait_until_known};
+use serde_json::Value;
+
 use crate::world::{Daemon, Server, World};
 
 const DHCP: &[(&str, &str)] = &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.40.0.1")];
@@ -69,6 +71,10 @@ fn a_lease_opens_renews_and_a_release_closes_over_restarts() {
     assert!(reaches(&world, 0, ""));
     let listed = world.bridgeward(&["interface", "list"]);
     assert!(listed.stdout.contains("10.40.0.50 (learned)"), "{listed}");
+    let document: Value = serde_json::from_str(&world.bridgeward(&["interface", "list", "--format", "json"]).stdout).expect("JSON");
+    let keys = |address: &Value| address.as_object().map(|members| members.keys().cloned().collect::<Vec<_>>());
+    let learned = &document["interfaces"][0]["learned"][0];
+    assert_eq!(keys(learned), keys(&crate::documents::learned_address()), "{document}");
 
     world.sh("ip -n guest0 addr add 10.40.0.66/24 dev eth0");
     assert!(!reaches(&world, 0, "-I 10.40.0.66"), "another source address is dropped");

@@ -87,7 +87,7 @@ fn ask(settings: &Settings, directory: &Path, plan: Option<(PlanFile, String)>, 
     drop(step);
     if confirm.is_some() {
         // The daemon's own guard may die with the daemon's service; one of ours does not.
-        block_on(async { settings.guard().start().context("cannot start a second guard of the rules on trial") })?;
+        block_on(async { settings.guard().start().await.context("cannot start a second guard of the rules on trial") })?;
     }
     relay(settings, &answer?)
 }

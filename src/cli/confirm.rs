@@ -8,7 +8,7 @@ use super::settings::{Settings, block_on};
 use crate::config::Tools;
 use crate::daemon::ask;
 use crate::daemon::control::Question;
-use crate::reconcile::trial::Confirmation;
+use crate::reconcile::trial::{Confirmation, ON_GUARD};
 
 /// How often the guard looks whether the trial is over.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -39,7 +39,8 @@ pub fn confirm(settings: &Settings) -> anyhow::Result<Exit> {
     Ok(if confirmation == Confirmation::Confirmed { Exit::Done } else { Exit::Attention })
 }
 
-/// Waits until the trial is over one way or the other; takes the rules back if nobody else did. Says nothing: nobody listens.
+/// Waits until the trial is over one way or the other; takes the rules back if nobody else did. Says that it watches, and
+/// nothing more: nobody listens.
 pub fn guard(mut settings: Settings, options: &GuardTrial) -> anyhow::Result<Exit> {
     // Out of the session of whoever started us, which may end before the trial does. Fails where we lead a group already, which is as good.
     let _ = rustix::process::setsid();
@@ -47,6 +48,7 @@ pub fn guard(mut settings: Settings, options: &GuardTrial) -> anyhow::Result<Exi
         settings.config.tools = Tools { iptables: iptables.clone(), ip6tables: ip6tables.clone(), ebtables: ebtables.clone() };
     }
     let store = settings.store()?;
+    settings.output.data(&String::from_utf8_lossy(ON_GUARD))?;
     while let Some(left) = store.trial()?.and_then(|trial| trial.left()) {
         if left.is_zero() {
             break;

@@ -45,7 +45,11 @@ impl Settings {
     /// # Errors
     /// When the file was asked for and cannot be read, or is wrong.
     pub fn of(global: &Global, output: Output) -> anyhow::Result<Self> {
-        let mut config = read_config(global.config.as_deref(), output)?;
+        Ok(Self::over(read_config(global.config.as_deref(), output)?, global, output))
+    }
+
+    /// Lays the command line over a configuration.
+    pub fn over(mut config: Config, global: &Global, output: Output) -> Self {
         if !global.state.is_empty() {
             config.state.clone_from(&global.state);
         }
@@ -58,7 +62,7 @@ impl Settings {
             config.run_dir.clone_from(run_dir);
         }
         let least = if global.verbose > 0 { Severity::Note } else { Severity::Warning };
-        Ok(Self { config, output, least })
+        Self { config, output, least }
     }
 
     /// How the files are to be read.
@@ -164,7 +168,7 @@ impl Settings {
     /// The process that watches over rules on trial. It reads no configuration, which may be broken when it is needed.
     pub fn guard(&self) -> Guard {
         let config = &self.config;
-        let words = ["guard-trial", "--config", "/dev/null", "--scope", &ScopeName::from(config.scope).to_string()].map(OsString::from);
+        let words = ["guard-trial", "--scope", &ScopeName::from(config.scope).to_string()].map(OsString::from);
         let mut arguments = Vec::from(words);
         arguments.extend(["--hooks", &HooksName::from(config.hooks).to_string(), "--run-dir"].map(OsString::from));
         arguments.extend(load::absolute(std::slice::from_ref(&config.run_dir)).into_iter().map(PathBuf::into_os_string));

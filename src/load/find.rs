@@ -58,7 +58,7 @@ pub(super) fn files(paths: &[PathBuf], limits: Limits, trust: &Trust) -> Result<
         search.trust = Arc::new(trust.with_owner_of(&metadata));
         search.judge_way(path)?;
         if metadata.is_dir() {
-            search.list(path, &metadata, 0)?;
+            search.list(path, &metadata, 0, None)?;
         } else {
             search.add(path.clone(), true, false)?;
         }
@@ -68,12 +68,22 @@ pub(super) fn files(paths: &[PathBuf], limits: Limits, trust: &Trust) -> Result<
 }
 
 impl Search {
-    fn list(&mut self, directory: &Path, metadata: &Metadata, depth: usize) -> Result<(), LoadFailure> {
+    /// Adds the state files below a directory. `within` is the exposed directory that it lies in: state files there are refused, and nothing else is anybody's business (a
+    /// guest's sockets lie in directories of its user below libvirt's own).
+    fn list(
+        &mut self,
+        directory: &Path,
+        metadata: &Metadata,
+        depth: usize,
+        within: Option<&(PathBuf, Exposure)>,
+    ) -> Result<(), LoadFailure> {
         if !self.listed.insert((metadata.dev(), metadata.ino())) {
             return Ok(());
         }
-        if let Some(exposure) = self.trust.judge(metadata) {
-            return Err(exposed(directory, &exposure));
+        let own = self.trust.judge(metadata).map(|exposure| (directory.to_owned(), exposure));
+        let within = within.or(own.as_ref());
+        if depth == 0 {
+            refuse(within)?;
         }
         self.listing.group_writable.extend(self.trust.writing_group(metadata).map(|group| (directory.to_owned(), group)));
         if depth > self.limits.depth {
@@ -98,10 +108,13 @@ impl Search {
                     if kind.is_symlink() {
                         self.judge_way(&path)?;
                     }
-                    self.list(&path, &target, depth + 1)?;
+                    self.list(&path, &target, depth + 1, within)?;
                 }
                 // A dangling link is found missing when it is read.
-                _ if is_state_file(&path) => self.add(path, false, kind.is_symlink())?,
+                _ if is_state_file(&path) => {
+                    refuse(within)?;
+                    self.add(path, false, kind.is_symlink())?;
+                }
                 _ => {}
             }
         }
@@ -120,6 +133,11 @@ impl Search {
         self.listing.files.push(Found { path, given, link, trust: Arc::clone(&self.trust) });
         Ok(())
     }
+}
+
+/// What lies within an exposed directory is not read.
+fn refuse(within: Option<&(PathBuf, Exposure)>) -> Result<(), LoadFailure> {
+    within.map_or(Ok(()), |(directory, exposure)| Err(exposed(directory, exposure)))
 }
 
 fn exposed(path: &Path, exposure: &Exposure) -> LoadFailure {
@@ -162,5 +180,18 @@ mod tests {
         assert!(limited(root.path(), 9, 2).is_ok());
         let failure = limited(root.path(), 9, 1).expect_err("two levels are too many");
         assert!(failure.to_string().contains("more than 1 directories inside each other"), "{failure}");
+    }
+
+    #[test]
+    fn a_directory_of_a_stranger_matters_only_for_state_files_in_it() {
+        let root = tempfile::tempdir().expect("a directory");
+        let sockets = root.path().join("dbus");
+        fs::create_dir(&sockets).expect("a directory");
+        fs::write(sockets.join("guest.sock"), "").expect("a file");
+        std::os::unix::fs::chown(&sockets, Some(1234), None).expect("the tests run as root");
+        assert_eq!(limited(root.path(), 9, 9).expect("nothing in it is read"), []);
+        fs::write(sockets.join("x.xml"), "").expect("a file");
+        let failure = limited(root.path(), 9, 9).expect_err("whoever owns the directory decides what is in it");
+        assert!(failure.to_string().contains("dbus belongs to user 1234"), "{failure}");
     }
 }

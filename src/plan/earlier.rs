@@ -100,7 +100,7 @@ mod tests {
     use crate::addr::DeviceName;
     use crate::ruleset::save;
 
-    const BEFORE: &str = "*nat\n:PREROUTING ACCEPT\n:libvirt-I-vnet0 ACCEPT\n:libvirt-I-alien ACCEPT\n\
+    const BEFORE: &str = "*nat\n:PREROUTING ACCEPT\n:POSTROUTING ACCEPT\n:libvirt-I-vnet0 ACCEPT\n:libvirt-I-alien ACCEPT\n\
         -A PREROUTING -i vnet0 -j libvirt-I-vnet0\n-A PREROUTING -i alien -j libvirt-I-alien\n\
         -A libvirt-I-vnet0 -p ARP -j ACCEPT\n-A libvirt-I-alien -j DROP\nCOMMIT\n";
 

@@ -112,7 +112,7 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     async fn commit_once(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<(), Failure> {
-        self.begin_trial(pass)?;
+        self.begin_trial(pass).await?;
         self.intend(pass, plan)?;
         for phase in &plan.phases {
             let refusal = match self.commit(phase, &mut pass.report).await? {

@@ -9,6 +9,8 @@ use std::io;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncReadExt as _;
+
 use super::compute::Computed;
 use super::report::{Report, TrialState};
 use super::{Failure, Pass, Reconciler, memory};
@@ -42,25 +44,37 @@ pub enum Confirmation {
     Nothing,
 }
 
+/// What a guard prints once it watches.
+pub const ON_GUARD: &[u8; 9] = b"on guard\n";
+
+/// How long a guard may take until then; it opens one file.
+const GUARD_WAIT: Duration = Duration::from_secs(10);
+
 /// How to start the process that takes rules back if nobody confirms and whoever put them on trial is dead: this program, with these arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard(pub Vec<OsString>);
 
 impl Guard {
-    /// Starts it, apart from our terminal; nobody waits for it.
+    /// Starts it, apart from our terminal, and waits for its word that it watches; its end is nobody's to wait for.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub fn start(&self) -> io::Result<()> {
+    /// When it cannot be started, or ends or hangs before it watches: then nothing may be put on trial.
+    pub async fn start(&self) -> io::Result<()> {
         // Not the path that we were started by: an upgrade may have replaced it meanwhile.
-        tokio::process::Command::new("/proc/self/exe")
+        let mut guard = tokio::process::Command::new("/proc/self/exe")
             .args(&self.0)
             .current_dir("/")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn()
-            .map(drop)
+            .spawn()?;
+        let mut said = guard.stdout.take().expect("its output was asked for");
+        let mut word = [0; ON_GUARD.len()];
+        match tokio::time::timeout(GUARD_WAIT, said.read_exact(&mut word)).await {
+            Ok(Ok(_)) if word == *ON_GUARD => Ok(()),
+            Ok(_) => Err(io::Error::other("it ended before it watched")),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it does not say that it watches")),
+        }
     }
 }
 
@@ -160,7 +174,7 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     /// Writes down what lives now, and lets somebody watch over it, before the first rule of a trial changes.
-    pub(super) fn begin_trial(&self, pass: &mut Pass<'_>) -> Result<(), Failure> {
+    pub(super) async fn begin_trial(&self, pass: &mut Pass<'_>) -> Result<(), Failure> {
         let Some(within) = pass.within.take() else { return Ok(()) };
         let recorded = memory::installed(&pass.record).objects;
         let source = |object: &Object| pass.record.last_good(object).and_then(|known| known.source.clone());
@@ -168,7 +182,9 @@ impl<K: Kernel> Reconciler<K> {
         let earlier = earlier.map(|(object, rules)| (object.clone(), RecordedObject { rules, source: source(&object) })).collect();
         let files = sealed::texts(&pass.computed.sources);
         self.store.save_trial(&Trial { deadline: since_boot() + within, taken_back: None, files, earlier })?;
-        if let Some(Err(error)) = self.guard.as_ref().map(Guard::start) {
+        if let Some(guard) = &self.guard
+            && let Err(error) = guard.start().await
+        {
             self.store.end_trial()?;
             return Err(Failure::Unguarded(error));
         }
