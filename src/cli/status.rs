@@ -13,6 +13,7 @@ use super::Exit;
 use super::options::{Format, Status as Options};
 use super::settings::Settings;
 use crate::backend::namespace;
+use crate::config::name::Mode;
 use crate::daemon::ask::{Statuses, Telling};
 use crate::daemon::history::{Author, Drift, Outcome};
 use crate::daemon::status::{Held, Moment, ObjectStatus, Prerequisite, State, Status, Weight};
@@ -103,10 +104,15 @@ fn text(status: &Status, now: SystemTime, style: Style) -> String {
     };
     let _ = writeln!(
         out,
-        "{well}: bridgeward {} (process {}), up {}, keeps {}",
+        "{well}: bridgeward {} (process {}), up {}, {} {}",
         daemon.version,
         daemon.pid,
         ago(daemon.started),
+        match daemon.mode {
+            Mode::Enforce => "keeps",
+            Mode::Observe => "only observes",
+            Mode::Plan => "only plans for",
+        },
         state.join(", ")
     );
     wrong(&mut out, status, style);

@@ -140,6 +140,7 @@ fn about(started: Moment, namespace: &str, orders: &Orders) -> About {
         pid: std::process::id(),
         namespace: namespace.to_owned(),
         started,
+        mode: orders.mode,
         state: orders.state.clone(),
         quirks: orders.quirks.into(),
         layout: orders.layout.into(),

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::history::{Drift, Ended, Fight, History, Pass};
-use crate::config::name::{HooksName, LayoutName, QuirksName, ScopeName};
+use crate::config::name::{HooksName, LayoutName, Mode, QuirksName, ScopeName};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Object;
 use crate::plan::desire::Keeping;
@@ -62,6 +62,8 @@ pub struct About {
     pub namespace: String,
     /// When it came up.
     pub started: Moment,
+    /// What it does about differences.
+    pub mode: Mode,
     /// State directories and files.
     pub state: Vec<PathBuf>,
     /// How they are read.
