@@ -20,6 +20,8 @@ const INSIDE: &str = "BRIDGEWARD_CROWD_INSIDE";
 const PATIENCE: Duration = Duration::from_mins(3);
 /// How long the flood is watched once everybody is known.
 const WATCH: Duration = Duration::from_secs(10);
+/// The bridge's own Ethernet address.
+const BRIDGE: [u8; 6] = [0x52, 0x54, 0, 0x41, 0, 0];
 
 fn main() {
     if std::env::var_os(INSIDE).is_none() {
@@ -46,7 +48,7 @@ fn main() {
         scope.spawn(|| {
             let mut tap = open(0);
             // To the bridge itself: a broadcast would be copied to every guest, and so be slow.
-            let probe = arp_to(bridge_address(), 0, [0; 4]);
+            let probe = arp_to(BRIDGE, 0, [0; 4]);
             while !over.load(Ordering::Relaxed) {
                 // A full queue drops it, as it should.
                 if tap.sendpacket(&probe[..]).is_ok() {
@@ -154,7 +156,7 @@ fn wait_for(count: impl Fn() -> usize, wanted: usize, again: impl Fn()) -> usize
 
 fn make_host(guests: usize) {
     let mut script = "mount --make-rprivate /; mount -t tmpfs tmpfs /run; mkdir -p /var/lib/bridgeward; mount -t tmpfs -o mode=0700 tmpfs /var/lib/bridgeward
-        ip link set lo up; ip link add br-lab type bridge mcast_snooping 0; ip link set br-lab up\n"
+        ip link set lo up; ip link add br-lab address 52:54:00:41:00:00 type bridge mcast_snooping 0; ip link set br-lab up\n"
         .to_owned();
     for number in 0..guests {
         let [.., high, low] = mac(number);
@@ -193,11 +195,6 @@ fn arp_to(destination: [u8; 6], number: usize, sender: [u8; 4]) -> Vec<u8> {
     let written = PacketBuilder::ethernet2(mac, destination).arp(message.expect("equal sizes")).write(&mut bytes);
     written.expect("memory takes every write");
     bytes
-}
-
-fn bridge_address() -> [u8; 6] {
-    let text = fs::read_to_string("/sys/class/net/br-lab/address").expect("the bridge is there");
-    bridgeward::addr::Mac::parse(text.trim()).expect("it is an Ethernet address").0
 }
 
 fn open(number: usize) -> Capture<Active> {

@@ -4,6 +4,7 @@
 
 mod any;
 mod crowd;
+mod forged;
 mod lease;
 
 use crate::world::{Daemon, World};

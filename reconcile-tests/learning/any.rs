@@ -121,3 +121,30 @@ fn a_corrupt_file_of_addresses_is_moved_aside_and_told_of() {
     assert!(world.sh("ls /var/lib/bridgeward/*/").contains("learned.json.corrupt-1"));
     world.assert_in_sync();
 }
+
+/// Whether a ping of the server's IPv6 address from this source is answered.
+fn reaches_ipv6(world: &crate::world::World, source: &str) -> bool {
+    let script = format!("ip netns exec guest0 ping -6 -q -c 1 -W 1 -I {source} fd40::1 >/dev/null 2>&1 && echo yes || echo no");
+    world.sh(&script) == "yes\n"
+}
+
+#[test]
+fn the_first_ipv6_address_wins_where_filters_use_it() {
+    let world = bridged(1);
+    world.sh("sysctl -qw net.ipv6.conf.br-lab.disable_ipv6=0; ip addr add fd40::1/64 dev br-lab nodad");
+    world.write("vnet0.xml", &guest(0, &[]).replace("clean-traffic", "no-ipv6-spoofing"));
+    let mut daemon = world.run(&[]);
+    daemon.wait_until("vnet0 is closed", || world.save("ebtables").contains("-A libvirt-I-vnet0 -j DROP"));
+    // The link-local address comes first, and is not it; then a solicitation looks whether somebody else has the address.
+    world.sh("ip netns exec guest0 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0");
+    world.sh("ip -n guest0 addr add fd40::10/64 dev eth0");
+    daemon.wait_until("vnet0 has fd40::10", || world.save("ebtables").contains("--ip6-src fd40::10 "));
+    daemon.wait_until("fd40::10 passes", || reaches_ipv6(&world, "fd40::10"));
+    world.assert_in_sync();
+    world.sh("ip -n guest0 addr add fd40::66/64 dev eth0 nodad");
+    assert!(!reaches_ipv6(&world, "fd40::66"), "another source is dropped");
+    assert!(!world.save("ebtables").contains("fd40::66"));
+    assert!(reaches_ipv6(&world, "fd40::10"));
+    let learned = world.sh("cat /var/lib/bridgeward/*/learned.json");
+    assert!(learned.contains("fd40::10") && !learned.contains("fd40::66") && !learned.contains("fe80"), "{learned}");
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::world::{Daemon, Server, World};
 
-const DHCP: &[(&str, &str)] = &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.40.0.1")];
+pub(super) const DHCP: &[(&str, &str)] = &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.40.0.1")];
 
 /// dnsmasq on the bridge, with leases of two minutes, the shortest that it gives.
 pub(super) fn serve(world: &World, address: &str, range: &str) -> Server {
