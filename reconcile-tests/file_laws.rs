@@ -165,7 +165,8 @@ fn borrowed(files: &[(String, String)]) -> Vec<(&str, &str)> {
 }
 
 fn without_places(desired: &Desired) -> BTreeMap<Object, ObjectRules> {
-    let mut objects = desired.objects.clone();
+    let mut objects: BTreeMap<Object, ObjectRules> =
+        desired.objects.iter().map(|(object, rules)| (object.clone(), ObjectRules::clone(rules))).collect();
     for rules in objects.values_mut().flat_map(|rules| [&mut rules.chains, &mut rules.shared, &mut rules.direct]) {
         rules.values_mut().flatten().for_each(|placed| placed.place = None);
     }

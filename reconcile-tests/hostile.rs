@@ -66,7 +66,7 @@ fn good_rules(computed: &Computed) -> Vec<(String, ObjectRules)> {
         .objects
         .iter()
         .filter(|(object, _)| is_good(object))
-        .map(|(object, rules)| (object.to_string(), rules.clone()))
+        .map(|(object, rules)| (object.to_string(), ObjectRules::clone(rules)))
         .collect();
     for rules in good.iter_mut().flat_map(|(_, rules)| [&mut rules.chains, &mut rules.shared, &mut rules.direct]) {
         rules.values_mut().flatten().for_each(|placed| placed.place = None);

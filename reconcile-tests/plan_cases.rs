@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bridgeward::addr::DeviceName;
 use bridgeward::backend::Kernel;
@@ -131,7 +132,7 @@ fn desired(text: &str) -> Desired {
         let words: Vec<&str> = line.split_whitespace().collect();
         if line.starts_with(' ') {
             let object: &Object = object.as_ref().expect("a rule belongs to an object");
-            rule(desired.objects.get_mut(object).expect("it was just put in"), &words);
+            rule(Arc::make_mut(desired.objects.get_mut(object).expect("it was just put in")), &words);
             continue;
         }
         match words[..] {
@@ -139,13 +140,13 @@ fn desired(text: &str) -> Desired {
                 object = Some(Object::Network(name.to_owned()));
                 desired.objects.insert(
                     Object::Network(name.to_owned()),
-                    ObjectRules { keys: keys.chunks(2).map(key).collect(), ..ObjectRules::default() },
+                    Arc::new(ObjectRules { keys: keys.chunks(2).map(key).collect(), ..ObjectRules::default() }),
                 );
             }
             ["interface", name] => {
                 let interface = Object::Interface(DeviceName::new(name).expect("a device"));
                 let keys = BTreeSet::from([key(&["guest", name])]);
-                desired.objects.insert(interface.clone(), ObjectRules { keys, ..ObjectRules::default() });
+                desired.objects.insert(interface.clone(), Arc::new(ObjectRules { keys, ..ObjectRules::default() }));
                 object = Some(interface);
             }
             ["recorded", ref words @ ..] => drop(desired.recorded.insert(key(words))),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bridgeward::addr::DeviceName;
 use bridgeward::backend::Kernel;
@@ -156,7 +157,7 @@ fn network(number: usize, chosen: [bool; 6], layout: Layout) -> ObjectRules {
     rules
 }
 
-fn objects() -> impl Strategy<Value = BTreeMap<Object, ObjectRules>> {
+fn objects() -> impl Strategy<Value = BTreeMap<Object, Arc<ObjectRules>>> {
     let guests = prop::array::uniform3(prop::option::weighted(0.7, guest()));
     let networks = prop::array::uniform2(prop::option::weighted(0.6, any::<[bool; 6]>()));
     let layout = select(vec![Layout::Chains, Layout::Classic]);
@@ -169,7 +170,7 @@ fn objects() -> impl Strategy<Value = BTreeMap<Object, ObjectRules>> {
             .into_iter()
             .enumerate()
             .filter_map(|(number, chosen)| Some((Object::Network(format!("net{number}")), network(number, chosen?, layout))));
-        guests.chain(networks).collect()
+        guests.chain(networks).map(|(object, rules)| (object, Arc::new(rules))).collect()
     })
 }
 

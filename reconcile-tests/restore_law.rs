@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bridgeward::backend::fake::Fake;
 use bridgeward::diagnostic::{Style, render};
@@ -18,7 +17,7 @@ use bridgeward::ruleset::{Family, LiveRule, Observation, Observed, save};
 
 /// Files as if they had been read from a directory.
 pub fn loaded(files: &[(&str, &str)]) -> Loaded {
-    let stamp = Stamp { device: 0, inode: 0, modified: SystemTime::UNIX_EPOCH, hash: 0 };
+    let stamp = Stamp::OF_NO_FILE;
     let file = |&(path, text): &(&str, &str)| LoadedFile { path: Arc::from(path), text: Arc::from(text), stamp };
     Loaded { files: files.iter().map(file).collect(), ..Loaded::default() }
 }

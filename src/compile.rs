@@ -10,6 +10,7 @@ pub mod bridge_filter;
 pub mod hooks;
 pub mod ip_filter;
 pub mod learning;
+mod memo;
 pub mod network;
 mod value;
 
@@ -17,6 +18,7 @@ mod value;
 mod example;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -27,13 +29,17 @@ use crate::resolve::{GuestPolicy, Held, PolicyRule, Resolved, Treatment};
 use crate::ruleset::rule::{BridgeRule, IpRule, Rule};
 use crate::ruleset::{ChainId, Family, normal};
 use crate::source::Span;
+pub use memo::Memo;
+
+use memo::Known;
 use value::Fault;
 
 /// The rules of every object, by object.
 #[derive(Debug, Clone, Default)]
 pub struct Compiled {
-    /// What each object wants. An object that wants nothing (an open network, an empty filter) is here all the same.
-    pub objects: BTreeMap<Object, ObjectRules>,
+    /// What each object wants. An object that wants nothing (an open network, an empty filter) is here all the same. Shared, because the same rules go from here
+    /// into what is desired, what is recorded, and the next pass.
+    pub objects: BTreeMap<Object, Arc<ObjectRules>>,
     /// Objects that cannot be compiled, beside those that could not be resolved.
     pub held: Vec<Held>,
     /// What was found on the way, each fault once per place however many guests it concerns.
@@ -77,7 +83,7 @@ impl Compiled {
     /// How many rules of objects each family is asked for.
     pub fn count(&self) -> BTreeMap<Family, usize> {
         let mut count: BTreeMap<Family, usize> = Family::ALL.into_iter().map(|family| (family, 0)).collect();
-        for (chain, rules) in self.objects.values().flat_map(ObjectRules::blocks) {
+        for (chain, rules) in self.objects.values().flat_map(|rules| rules.blocks()) {
             *count.entry(chain.family).or_default() += rules.len();
         }
         count
@@ -113,13 +119,19 @@ pub struct PlacedRule {
 
 /// Compiles every object of the policy.
 pub fn compile(resolved: &Resolved, quirks: Quirks, layout: Layout) -> Compiled {
+    compile_again(resolved, quirks, layout, &mut Memo::default())
+}
+
+/// As [`compile`], with the same result; guests whose policy `memo` has from an earlier call are not compiled again. Afterwards it has this call's.
+pub fn compile_again(resolved: &Resolved, quirks: Quirks, layout: Layout, memo: &mut Memo) -> Compiled {
     let mut compiled = Compiled::default();
+    let mut before = memo.begin(quirks);
     let mut remarks = Remarks::default();
     for policy in &resolved.networks {
         let object = Object::Network(policy.name.to_string());
         match network::compile(policy, layout) {
             Ok(rules) => {
-                compiled.objects.insert(object, rules);
+                compiled.objects.insert(object, Arc::new(rules));
             }
             Err(fault) => {
                 remarks.refuse(&fault);
@@ -129,10 +141,15 @@ pub fn compile(resolved: &Resolved, quirks: Quirks, layout: Layout) -> Compiled 
     }
     for guest in &resolved.guests {
         let object = Object::Interface(guest.device.clone());
-        let rules = compile_guest(guest, quirks, &mut remarks).and_then(|rules| refuse_clash(guest, rules, &compiled, &mut remarks));
-        match rules {
-            Ok(rules) => {
-                compiled.objects.insert(object, rules);
+        let made = before.take(guest).map_or_else(|| compile_guest(guest, quirks, &mut remarks), Ok);
+        let made = made.and_then(|known| {
+            remarks.repeat(&known.remarks);
+            refuse_clash(guest, &known.rules, &compiled, &mut remarks).map(|()| known)
+        });
+        match made {
+            Ok(known) => {
+                compiled.objects.insert(object, Arc::clone(&known.rules));
+                memo.keep(known);
             }
             Err(fault) => compiled.held.push(hold(object, fault.diagnostic())),
         }
@@ -152,19 +169,24 @@ fn hold(object: Object, fault: &Diagnostic) -> Held {
     Held { object, span: fault.span(), code: fault.code, message: fault.message.clone() }
 }
 
-/// The rules of one guest; all its faults go to `remarks`, the first one is the answer.
-fn compile_guest(guest: &GuestPolicy, quirks: Quirks, remarks: &mut Remarks) -> Result<ObjectRules, Fault> {
+/// The rules of one guest with what there is to say about them; all its faults go to `remarks`, the first one is the answer.
+fn compile_guest(guest: &Arc<GuestPolicy>, quirks: Quirks, remarks: &mut Remarks) -> Result<Known, Fault> {
+    let known = |rules, remarks| Known { policy: Arc::clone(guest), rules: Arc::new(rules), remarks };
     let rules = match &guest.treatment {
-        Treatment::Learning(learning) => return Ok(learning::compile(guest, learning, quirks)),
+        Treatment::Learning(learning) => return Ok(known(learning::compile(guest, learning, quirks), Vec::new())),
         Treatment::Filtered(rules) => rules,
     };
-    let mut draft = Draft { guest, quirks, rules: ObjectRules::for_guest(&guest.device), first_fault: None, remarks };
+    let own = Remarks::default();
+    let mut draft = Draft { guest, quirks, rules: ObjectRules::for_guest(&guest.device), first_fault: None, remarks: own };
     let sorted = sort(rules);
     bridge_filter::compile(&mut draft, rules, &sorted);
     ip_filter::compile(&mut draft, &sorted);
     match draft.first_fault {
-        Some(fault) => Err(fault),
-        None => Ok(draft.rules),
+        Some(fault) => {
+            remarks.repeat(&draft.remarks.diagnostics);
+            Err(fault)
+        }
+        None => Ok(known(draft.rules, draft.remarks.diagnostics)),
     }
 }
 
@@ -184,7 +206,7 @@ fn is_root(rule: &PolicyRule) -> bool {
 ///
 /// Only sub-chains can clash, and only those of devices of which one continues the other after a dash: `I-a-arp-mac` is chain `arp-mac` of
 /// `a` and chain `mac` of `a-arp`.
-fn refuse_clash(guest: &GuestPolicy, rules: ObjectRules, compiled: &Compiled, remarks: &mut Remarks) -> Result<ObjectRules, Fault> {
+fn refuse_clash(guest: &GuestPolicy, rules: &ObjectRules, compiled: &Compiled, remarks: &mut Remarks) -> Result<(), Fault> {
     let name = guest.device.as_str();
     for (dash, _) in name.match_indices('-') {
         let Some(other) = DeviceName::new(&name[..dash]) else { continue };
@@ -196,7 +218,7 @@ fn refuse_clash(guest: &GuestPolicy, rules: ObjectRules, compiled: &Compiled, re
         remarks.refuse(&diagnostic);
         return Err(Fault::new(diagnostic));
     }
-    Ok(rules)
+    Ok(())
 }
 
 /// One guest's rules while they are being made.
@@ -205,7 +227,7 @@ struct Draft<'a> {
     quirks: Quirks,
     rules: ObjectRules,
     first_fault: Option<Fault>,
-    remarks: &'a mut Remarks,
+    remarks: Remarks,
 }
 
 impl Draft<'_> {
@@ -232,6 +254,13 @@ impl Remarks {
     fn add(&mut self, code: &'static str, span: Span, make: impl FnOnce() -> Diagnostic) {
         if self.said.insert((code, span)) {
             self.diagnostics.push(make());
+        }
+    }
+
+    /// Says again what was said of one guest.
+    fn repeat(&mut self, said: &[Diagnostic]) {
+        for diagnostic in said {
+            self.refuse(diagnostic);
         }
     }
 

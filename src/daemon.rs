@@ -40,6 +40,7 @@ use crate::monitor::links::LinkMonitor;
 use crate::monitor::rules::RuleMonitor;
 use crate::plan::{HookPlacement, Scope};
 use crate::reconcile::Reconciler;
+use crate::reconcile::cache::Cache;
 use crate::reconcile::compute::Computed;
 use crate::reconcile::park::LOOK_AGAIN;
 use crate::resolve::Link;
@@ -133,6 +134,7 @@ pub struct Daemon<K> {
     watch: Watch,
     bell: Arc<Notify>,
     computed: Computed,
+    cache: Cache,
     /// Tells of everything.
     publisher: Publisher,
     systemd: Systemd,
@@ -182,6 +184,7 @@ impl<K: Kernel> Daemon<K> {
             watch,
             bell,
             computed,
+            cache: Cache::default(),
             publisher,
             systemd: Systemd::default(),
             objects: None,

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use crate::diagnostic::Diagnostic;
 use crate::parse::{Broken, BrokenKind, Parsed};
-use crate::source::{FileId, Sources, Span};
+use crate::source::{FileId, SourceFile, Sources, Span};
 
 use find::Limits;
 use read::Content;
@@ -49,15 +49,22 @@ pub struct LoadedFile {
     pub stamp: Stamp,
 }
 
-/// What tells one state of a file on disk from another. Two reads with equal stamps may still differ within one clock tick: compare texts to be sure.
+/// What tells one state of a file on disk from another. Two reads with equal stamps may still differ within one clock tick: compare texts to be sure, or see
+/// that the stamp is [settled](Stamp::settled).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp {
     /// The device it is on.
     pub device: u64,
     /// Its inode.
     pub inode: u64,
+    /// Bytes.
+    pub size: u64,
     /// Its last change of content.
     pub modified: SystemTime,
+    /// Its last change of anything, in seconds and nanoseconds since 1970; nobody can set it back.
+    pub changed: (i64, i64),
+    /// True when that was long enough before the file was read that a later change would show.
+    pub settled: bool,
     /// A hash of its bytes, for comparing with a state of it that is no longer in memory; stable within one build of bridgeward only.
     pub hash: u64,
 }
@@ -121,20 +128,19 @@ pub enum LoadFailure {
     },
 }
 
-/// Files of one load as they were numbered in a [`Sources`].
-#[derive(Debug, Clone, Default)]
-pub struct Entered {
-    /// The files that can be parsed.
-    pub files: Vec<FileId>,
-    /// What parsing the others would give: one diagnostic each, and one broken document unless it is a remark.
-    pub faults: Vec<Parsed>,
-}
-
 /// Reads every state file below `paths`: directories recursively, files as they are whatever their name.
 ///
 /// # Errors
 /// When a given path, or a directory below it, cannot be read or is open to strangers, or when there is too much.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
+    load_again(paths, &Loaded::default())
+}
+
+/// As [`load`]; files of an earlier load that lie there unchanged are looked at and not opened.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(paths: &[PathBuf], before: &Loaded) -> Result<Loaded, LoadFailure> {
     let mut loaded = Loaded::default();
     let mut seen = BTreeSet::new();
     let mut total = 0;
@@ -144,7 +150,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
     }
     for found in listed.files {
         let path: Arc<str> = found.path.to_string_lossy().into();
-        match read::read(&found.path, &found.trust, found.link, &mut seen) {
+        match read::read(&found.path, before.file(&path), &found.trust, found.link, &mut seen) {
             Content::Text(text, stamp, group) => {
                 total += text.len();
                 loaded.remarks.extend(group.map(|group| read::group_writable("file", group).at(Arc::clone(&path))));
@@ -195,21 +201,31 @@ pub fn is_state_file(path: &Path) -> bool {
     name.ends_with(b".xml") && !name.starts_with(b".") && !name.starts_with(b"#")
 }
 
+impl Stamp {
+    /// The stamp of a text that lies on no disk (yet).
+    pub const OF_NO_FILE: Self =
+        Self { device: 0, inode: 0, size: 0, modified: SystemTime::UNIX_EPOCH, changed: (0, 0), settled: false, hash: 0 };
+}
+
 impl Loaded {
-    /// Adds everything to `sources`, in order.
-    pub fn enter(&self, sources: &mut Sources) -> Entered {
-        let files = self.files.iter().map(|file| sources.add(Arc::clone(&file.path), Arc::clone(&file.text))).collect();
-        let mut faults: Vec<Parsed> = self.faults.iter().map(|fault| fault.enter(sources)).collect();
-        faults.extend(self.remarks.iter().map(|remark| remark.enter_remark(sources)));
-        Entered { files, faults }
+    /// Whether the other has the same files with the same texts, faults and remarks.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let same = |(one, other): (&LoadedFile, &LoadedFile)| one.path == other.path && one.text == other.text;
+        let same_files = self.files.len() == other.files.len() && self.files.iter().zip(&other.files).all(same);
+        same_files && self.faults == other.faults && self.remarks == other.remarks
+    }
+
+    fn file(&self, path: &str) -> Option<&LoadedFile> {
+        self.files.binary_search_by(|file| (*file.path).cmp(path)).ok().map(|at| &self.files[at])
     }
 }
 
 impl Fault {
-    fn enter(&self, sources: &mut Sources) -> Parsed {
+    /// Adds the file to `sources`; the answer is what parsing it would give: one broken document and one diagnostic.
+    pub fn enter(&self, file: FileId, sources: &mut Sources) -> Parsed {
         let (text, at, length) =
             self.excerpt.as_ref().map_or(("".into(), 0, 0), |excerpt| (Arc::clone(&excerpt.text), excerpt.at, excerpt.length));
-        let file = sources.add(Arc::clone(&self.path), text);
+        sources.enter(file, Arc::new(SourceFile::new(Arc::clone(&self.path), text)));
         let span = Span { file, start: at, end: at + length };
         Parsed {
             broken: vec![Broken { what: BrokenKind::Unknown, span }],
@@ -218,9 +234,9 @@ impl Fault {
         }
     }
 
-    /// A warning that breaks nothing.
-    fn enter_remark(&self, sources: &mut Sources) -> Parsed {
-        let file = sources.add(Arc::clone(&self.path), "");
+    /// As [`Fault::enter`], for a remark: a warning that breaks nothing.
+    pub fn enter_remark(&self, file: FileId, sources: &mut Sources) -> Parsed {
+        sources.enter(file, Arc::new(SourceFile::new(Arc::clone(&self.path), "")));
         let warning =
             Diagnostic::warning(self.code, self.message.clone(), Span { file, start: 0, end: 0 }, self.label.clone()).help(self.help);
         Parsed { diagnostics: vec![warning], ..Parsed::default() }

@@ -18,6 +18,7 @@ pub mod show;
 pub mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::compile::hooks::base_chains;
 use crate::compile::{Key, ObjectRules};
@@ -33,7 +34,7 @@ use table::Wishes;
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
     /// The rules of every object that has any, held ones (from the record) and closed ones included.
-    pub objects: BTreeMap<Object, ObjectRules>,
+    pub objects: BTreeMap<Object, Arc<ObjectRules>>,
     /// Held objects without a record that live in the kernel: what these keys name stays as it is.
     pub frozen: BTreeSet<Key>,
     /// Keys of what we installed earlier, by the record: ours to remove even though nothing desires it now.
@@ -285,7 +286,7 @@ mod tests {
         let id = ChainId { family: Family::Ipv4, table: Table::Filter, chain: ChainName::new("LIBVIRT_INP") };
         let shared = BTreeMap::from([(id, vec![PlacedRule { rule, place: None }])]);
         let rules = ObjectRules { shared, ..ObjectRules::default() };
-        Desired { objects: BTreeMap::from([(Object::Network("net".into()), rules)]), ..Desired::default() }
+        Desired { objects: BTreeMap::from([(Object::Network("net".into()), Arc::new(rules))]), ..Desired::default() }
     }
 
     fn observed(ipv4: Observation, ipv6: Observation) -> Observed {

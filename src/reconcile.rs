@@ -5,6 +5,7 @@
 //! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
 //! Rules may be on [`trial`], and a pass may be made without writing anything, or be the one that a plan on paper describes ([`look`]).
 
+pub mod cache;
 pub mod compute;
 pub mod isolate;
 pub mod look;
@@ -16,6 +17,7 @@ mod setback;
 pub mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -81,7 +83,7 @@ pub struct Reconciler<K> {
 struct Refusing {
     level: desire::Refused,
     /// The fresh rules that were refused: other ones get a new chance.
-    rules: Option<ObjectRules>,
+    rules: Option<Arc<ObjectRules>>,
     since: Instant,
     held: Held,
 }
@@ -229,7 +231,10 @@ impl<K: Kernel> Reconciler<K> {
         let mut pass = Self::begin(&nothing, self.store.load()?);
         for (object, rules) in &computed.compiled.objects {
             // Not its rules straight in built-in chains: those are ours only where the record says so.
-            let known = || RecordedObject { rules: ObjectRules { direct: BTreeMap::new(), ..rules.clone() }, source: None };
+            let known = || {
+                let rules = ObjectRules { direct: BTreeMap::new(), ..ObjectRules::clone(rules) };
+                RecordedObject { rules: Arc::new(rules), source: None }
+            };
             pass.record.objects.entry(object.clone()).or_insert_with(known);
         }
         // Nothing is desired, so a plan would do without what cannot be read; but "gone" has to be seen.
@@ -517,7 +522,8 @@ fn hold_absent(pass: &mut Pass<'_>) {
         };
         let place = own.or(broken.first()).cloned();
         let held = Held { object: object.clone(), keeping: Keeping::LastGood, code: "kept-while-broken".into(), message, place };
-        pass.report.hold(held);
+        // Whoever has a fault is in `kept`: this object is not held yet.
+        pass.report.held.push(held);
     }
 }
 

@@ -11,11 +11,13 @@ mod guest;
 mod includes;
 mod interface;
 pub mod lint;
+mod memo;
 mod network;
 pub mod order;
 mod value;
 mod variables;
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,17 +31,17 @@ use crate::model::{Object, Quirks};
 use crate::parse::Parsed;
 use crate::source::Span;
 
-use budget::Budget;
 use finding::Findings;
 use includes::Library;
+pub use memo::Memo;
 
 /// What every network and guest may do.
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
     /// Networks with a bridge of their own, by name.
     pub networks: Vec<NetworkPolicy>,
-    /// Guest interfaces that have a filter, by device.
-    pub guests: Vec<GuestPolicy>,
+    /// Guest interfaces that have a filter, by device. Shared with the [`Memo`] of the next pass.
+    pub guests: Vec<Arc<GuestPolicy>>,
     /// Objects that a fault keeps out of the policy.
     pub held: Vec<Held>,
     /// True while some file is broken: then nothing may be deleted on the ground of being absent.
@@ -187,19 +189,32 @@ pub enum LinkKind {
 ///
 /// `stock` are the built-in filters: they stand behind those of files, so that a filter of the same name replaces one without a clash.
 /// They are an argument of their own because nothing in a [`Parsed`] tells where it came from, and nothing else about it matters.
-pub fn resolve(documents: &[Parsed], stock: &[Filter], links: &[Link], learned: &Learned, quirks: Quirks) -> Resolved {
-    let mut findings = Findings::of_broken(documents);
-    let library = Library::gather(documents, stock, &mut findings);
-    let networks = network::settle(documents, &mut findings);
-    let taps = interface::settle(documents, &networks, links, &mut findings);
-    let mut budget = Budget::default();
-    let guests = taps.iter().filter_map(|tap| guest::resolve(tap, &library, learned, quirks, &mut budget, &mut findings)).collect();
+pub fn resolve(documents: &[impl Borrow<Parsed>], stock: &[Filter], links: &[Link], learned: &Learned, quirks: Quirks) -> Resolved {
+    resolve_again(documents, stock, links, learned, quirks, &mut Memo::default())
+}
+
+/// As [`resolve`], with the same result; what `memo` has from an earlier call and still follows from the documents is not worked out again. Afterwards
+/// it has this call's.
+pub fn resolve_again(
+    documents: &[impl Borrow<Parsed>],
+    stock: &[Filter],
+    links: &[Link],
+    learned: &Learned,
+    quirks: Quirks,
+    memo: &mut Memo,
+) -> Resolved {
+    let documents: Vec<&Parsed> = documents.iter().map(Borrow::borrow).collect();
+    let mut findings = Findings::of_broken(&documents);
+    let library = Library::gather(&documents, stock, &mut findings);
+    let networks = network::settle(&documents, &mut findings);
+    let taps = interface::settle(&documents, &networks, links, &mut findings);
+    let guests = memo.guests(&taps, &library, learned, quirks, &mut findings);
     let used = taps.iter().filter_map(|tap| tap.interface.filter.as_ref()).map(|reference| &*reference.filter.value);
     library.report(used, &mut findings);
     let networks = network::policies(&networks, &findings);
     let incomplete = documents.iter().any(|document| !document.broken.is_empty());
     let (held, diagnostics) = findings.finish();
-    let sought = interface::sought(documents);
+    let sought = interface::sought(&documents);
     Resolved { networks, guests, held, incomplete, sought, diagnostics }
 }
 

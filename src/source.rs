@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A file of one [`Sources`], by number.
+/// A file of one [`Sources`], by number. Numbers ascend with the order in which files were added and may have gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u32);
 
@@ -50,30 +50,35 @@ pub struct SourceFile {
     line_starts: Vec<u32>,
 }
 
-/// All files of one pass; a [`FileId`] is an index into it.
+/// All files of one pass, found by their [`FileId`].
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    files: Vec<SourceFile>,
+    files: Vec<(FileId, Arc<SourceFile>)>,
 }
 
 impl Sources {
-    /// Adds a file and numbers it.
+    /// Adds a file and gives it the next number.
     pub fn add(&mut self, path: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> FileId {
-        let text = text.into();
-        let line_starts =
-            std::iter::once(0).chain(text.bytes().enumerate().filter(|&(_, b)| b == b'\n').map(|(at, _)| offset(at + 1))).collect();
-        self.files.push(SourceFile { path: path.into(), text, line_starts });
-        FileId(offset(self.files.len() - 1))
+        let id = self.files.last().map_or(FileId(0), |(last, _)| FileId(last.0 + 1));
+        self.enter(id, Arc::new(SourceFile::new(path, text)));
+        id
     }
 
-    /// The file behind a number that this value gave out.
+    /// Adds a file under a number of the caller's choice, which is larger than all before it.
+    pub fn enter(&mut self, id: FileId, file: Arc<SourceFile>) {
+        debug_assert!(self.files.last().is_none_or(|(last, _)| *last < id), "numbers ascend");
+        self.files.push((id, file));
+    }
+
+    /// The file of a number that it was added under.
     pub fn file(&self, id: FileId) -> &SourceFile {
-        &self.files[id.0 as usize]
+        let at = self.files.binary_search_by_key(&id, |(known, _)| *known);
+        &self.files[at.expect("a span points into a file of its own pass")].1
     }
 
     /// All files in the order they were added.
     pub fn files(&self) -> impl Iterator<Item = (FileId, &SourceFile)> {
-        self.files.iter().enumerate().map(|(at, file)| (FileId(offset(at)), file))
+        self.files.iter().map(|(id, file)| (*id, &**file))
     }
 
     /// The text under a span.
@@ -93,6 +98,14 @@ impl Sources {
 }
 
 impl SourceFile {
+    /// A file by its name and content.
+    pub fn new(path: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
+        let text = text.into();
+        let breaks = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| offset(at + 1));
+        let line_starts = std::iter::once(0).chain(breaks).collect();
+        Self { path: path.into(), text, line_starts }
+    }
+
     /// The bytes of a span, moved to whole characters of this text: a span is a value and may come from anywhere.
     pub fn clamp(&self, span: Span) -> Range<usize> {
         let start = self.text.floor_char_boundary(span.start as usize);

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use lock::{RunLock, WriteLock};
 
@@ -23,17 +24,22 @@ use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
 use crate::plan::direct::Possession;
 use crate::ruleset::ChainId;
+use directory::Stamp;
+use document::Page;
 
 /// Where the record lies unless the configuration says otherwise.
 pub const DEFAULT_RUN_DIR: &str = "/run/bridgeward";
 
+/// What is installed; and what a commit was about to install, which is read only beside the very record that it was written for.
 const RECORD: &str = "record.json";
+const INTENT: &str = "intent.json";
 
 /// What we have installed, as of the last verified pass, and what we were about to install.
 ///
 /// Before a commit, [`Record::intent`] is set and the record saved; after the verifying observation the intent becomes the record. So a kill at any moment leaves
-/// a file that names everything of ours that can be in the kernel: the old objects, the new ones, or some of each. The alternative, one file that is
-/// rewritten after the commit, loses the new objects in a crash between the two, and with them the right to remove their rules.
+/// files that name everything of ours that can be in the kernel: the old objects, the new ones, or some of each. The alternative, one file that is
+/// rewritten after the commit, loses the new objects in a crash between the two, and with them the right to remove their rules. The intent is a file of its
+/// own because it is as short as the change, and is written while a packet may be waiting for the rule; the record is as long as all the rules.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
     /// Base chains that we made.
@@ -51,7 +57,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecordedObject {
     /// The rules; their places are `None` after a load.
-    pub rules: ObjectRules,
+    pub rules: Arc<ObjectRules>,
     /// `file:line` of the element that defined it.
     pub source: Option<String>,
 }
@@ -98,6 +104,16 @@ pub struct Store {
     identity: Identity,
     path: PathBuf,
     directory: OwnedFd,
+    /// What lay there when it was last read or written.
+    known: Mutex<Option<Disk>>,
+}
+
+/// The two files, in memory; valid while their stamps are.
+#[derive(Debug, Clone)]
+struct Disk {
+    stamps: [Option<Stamp>; 2],
+    record: Option<Page>,
+    intent: Option<Page>,
 }
 
 /// Why nothing can be remembered or locked.
@@ -145,7 +161,7 @@ impl Store {
     pub fn open(run_dir: &Path, identity: Identity) -> Result<Self, StoreFailure> {
         let path = run_dir.join(identity.namespace.as_str());
         let directory = directory::open(run_dir, identity.namespace.as_str())?;
-        Ok(Self { identity, path, directory })
+        Ok(Self { identity, path, directory, known: Mutex::new(None) })
     }
 
     /// Makes the directory anew if somebody removed it; true when it was. Nothing can be written to a removed directory, and every lock in it is lost.
@@ -185,11 +201,12 @@ impl Store {
     /// # Errors
     /// When the file is there and cannot be read, or is corrupt and cannot be moved aside.
     pub fn load(&self) -> Result<Stored, StoreFailure> {
-        let reason = match self.peek()? {
-            Stored::Corrupt { reason, .. } => reason,
+        let (reason, at) = match self.peek()? {
+            Stored::Corrupt { reason, at } => (reason, at),
             sound => return Ok(sound),
         };
-        let name = directory::move_aside(&self.directory, RECORD).map_err(|source| self.failure("move aside", RECORD, source))?;
+        let name = if at.ends_with(INTENT) { INTENT } else { RECORD };
+        let name = directory::move_aside(&self.directory, name).map_err(|source| self.failure("move aside", name, source))?;
         Ok(Stored::Corrupt { reason, at: self.path.join(name) })
     }
 
@@ -198,32 +215,127 @@ impl Store {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn peek(&self) -> Result<Stored, StoreFailure> {
-        let Some(bytes) = directory::read(&self.directory, RECORD).map_err(|source| self.failure("read", RECORD, source))? else {
-            return Ok(Stored::Absent);
-        };
-        match document::read(&bytes, &self.identity) {
-            Ok(Some(record)) => Ok(Stored::Found(record)),
-            Ok(None) => Ok(Stored::OtherBoot),
-            Err(reason) => Ok(Stored::Corrupt { reason, at: self.path.join(RECORD) }),
+        let mut known = self.known();
+        let stamps = self.stamps()?;
+        if let Some(disk) = known.as_ref().filter(|disk| disk.stamps == stamps) {
+            return Ok(disk.stored());
         }
+        *known = None;
+        let mut pages = [None, None];
+        for (page, name) in pages.iter_mut().zip([RECORD, INTENT]) {
+            let Some(bytes) = directory::read(&self.directory, name).map_err(|source| self.failure("read", name, source))? else {
+                continue;
+            };
+            match document::read(&bytes, &self.identity) {
+                Ok(Some(found)) => *page = Some(found),
+                Ok(None) if name == RECORD => return Ok(Stored::OtherBoot),
+                Ok(None) => {}
+                Err(reason) => return Ok(Stored::Corrupt { reason, at: self.path.join(name) }),
+            }
+        }
+        let [record, intent] = pages;
+        let disk = known.insert(Disk { stamps, record, intent });
+        Ok(disk.stored())
     }
 
-    /// Replaces the record on disk, whole or not at all; when this returns it is on stable storage. Call it with the [`WriteLock`] held.
+    /// Replaces the record on disk, so that a crash leaves the old one or the new one; when this returns it is on stable storage. Call it with the
+    /// [`WriteLock`] held. What did not change is not written again.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, record: &Record) -> Result<Saved, StoreFailure> {
-        let bytes = document::write(record, &self.identity);
-        // Whatever is wrong with the old file, the new one mends it.
-        if directory::read(&self.directory, RECORD).is_ok_and(|old| old.is_some_and(|old| old == bytes)) {
-            return Ok(Saved::Unchanged);
+        let stamps = self.stamps()?;
+        if self.known().as_ref().is_none_or(|disk| disk.stamps != stamps) {
+            // Whatever is wrong with the old files, the new ones mend it.
+            let _ = self.load();
         }
-        directory::replace(&self.directory, RECORD, &bytes).map_err(|source| self.failure("write", RECORD, source))?;
-        Ok(Saved::Written)
+        let mut known = self.known();
+        let disk = known.take().unwrap_or(Disk { stamps: [None, None], record: None, intent: None });
+        let serial = disk.record.as_ref().map_or(0, |page| page.serial);
+        let same = |page: &Page| page.made == record.made && same_objects(&page.objects, &record.objects);
+        let intended = record.intent.as_ref();
+        let mut next = disk.clone();
+        let stays = match (&disk.record, intended) {
+            // While something is intended, its file says what is ours in built-in chains.
+            (Some(page), Some(_)) => same(page),
+            (Some(page), None) => same(page) && page.direct == record.direct,
+            (None, Some(_)) => record.made.is_empty() && record.objects.is_empty(),
+            (None, None) => false,
+        };
+        if !stays {
+            // Beside this number no older intent says anything.
+            let serial = disk.intent.as_ref().map_or(0, |page| page.serial).max(serial) + 1;
+            let Record { made, objects, direct, .. } = record.clone();
+            next.record = Some(Page { serial, made, objects, direct });
+        }
+        let serial = next.record.as_ref().map_or(0, |page| page.serial);
+        next.intent = intended.map(|Intent { made, objects }| {
+            let (made, objects, direct) = (made.clone(), objects.clone(), record.direct.clone());
+            Page { serial, made, objects, direct }
+        });
+        if !stays {
+            self.put(RECORD, next.record.as_ref())?;
+        }
+        let intent_stays = next.intent == disk.intent && (next.intent.is_some() || disk.stamps[1].is_none());
+        if !intent_stays {
+            self.put(INTENT, next.intent.as_ref())?;
+        }
+        next.stamps = self.stamps()?;
+        *known = Some(next);
+        Ok(if stays && intent_stays { Saved::Unchanged } else { Saved::Written })
+    }
+
+    fn put(&self, name: &str, page: Option<&Page>) -> Result<(), StoreFailure> {
+        match page {
+            Some(page) => directory::replace(&self.directory, name, &document::write(page, &self.identity)),
+            None => directory::remove(&self.directory, name),
+        }
+        .map_err(|source| self.failure("write", name, source))
+    }
+
+    fn stamps(&self) -> Result<[Option<Stamp>; 2], StoreFailure> {
+        let stamp = |name| directory::stamp(&self.directory, name).map_err(|source| self.failure("look at", name, source));
+        Ok([stamp(RECORD)?, stamp(INTENT)?])
+    }
+
+    /// No code panics while it holds this lock, and what it guards is only believed while the files agree.
+    fn known(&self) -> MutexGuard<'_, Option<Disk>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failure(&self, verb: &'static str, name: &str, source: io::Error) -> StoreFailure {
         StoreFailure::Io { verb, path: self.path.join(name), source }
+    }
+}
+
+/// Whether two files would say the same of these objects.
+fn same_objects(one: &BTreeMap<Object, RecordedObject>, other: &BTreeMap<Object, RecordedObject>) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|((one, ours), (two, theirs))| one == two && ours.says_the_same(theirs))
+}
+
+impl RecordedObject {
+    /// Whether both say the same to who reads them from disk: places are not written there.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let same_rules = || self.rules.keys == other.rules.keys && self.rules.says_the_same(&other.rules);
+        self.source == other.source && (Arc::ptr_eq(&self.rules, &other.rules) || same_rules())
+    }
+}
+
+impl Disk {
+    fn stored(&self) -> Stored {
+        let serial = self.record.as_ref().map_or(0, |page| page.serial);
+        // One that is older than the record was done with, and a crash came before it was removed.
+        let intent = self.intent.clone().filter(|page| page.serial == serial);
+        let Page { made, objects, direct, .. } = match (&self.record, &intent) {
+            (None, None) => return Stored::Absent,
+            (record, _) => record.clone().unwrap_or_default(),
+        };
+        let mut record = Record { made, objects, direct, intent: None };
+        if let Some(Page { made, objects, direct, .. }) = intent {
+            record.direct = direct;
+            record.intent = Some(Intent { made, objects });
+        }
+        Stored::Found(record)
     }
 }
 
@@ -235,7 +347,7 @@ impl Record {
         earlier.made.extend(next.made);
         for (object, mut recorded) in next.objects {
             if let Some(before) = earlier.objects.remove(&object) {
-                recorded.rules.keys.extend(before.rules.keys);
+                Arc::make_mut(&mut recorded.rules).keys.extend(before.rules.keys.iter().cloned());
             }
             earlier.objects.insert(object, recorded);
         }

@@ -204,8 +204,7 @@ pub fn text_of(loaded: &Loaded, path: &str) -> String {
 }
 
 fn loaded_file(path: &str, text: &str) -> load::LoadedFile {
-    let stamp = load::Stamp { device: 0, inode: 0, modified: std::time::SystemTime::UNIX_EPOCH, hash: 0 };
-    load::LoadedFile { path: path.into(), text: text.into(), stamp }
+    load::LoadedFile { path: path.into(), text: text.into(), stamp: load::Stamp::OF_NO_FILE }
 }
 
 /// The text of a sound definition with a `<uuid>` put in: behind the start tag of a filter, before the name of a network, where libvirt puts it.

@@ -1,6 +1,7 @@
 //! What the state defines under a name, and who uses it: what the verbs of filters and networks have in common.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -86,7 +87,7 @@ impl Kind {
     }
 
     /// What the files define, in the order of their places; stock filters are not among it.
-    pub fn definitions(self, documents: &[Parsed]) -> Vec<Definition<'_>> {
+    pub fn definitions(self, documents: &[Arc<Parsed>]) -> Vec<Definition<'_>> {
         let mut found: Vec<Definition> = documents.iter().flat_map(|parsed| self.in_file(parsed)).collect();
         found.sort_by_key(|definition| definition.span);
         found

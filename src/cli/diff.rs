@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
@@ -84,7 +85,7 @@ fn offline(settings: &Settings, computed: &Computed, paths: &[PathBuf]) -> anyho
     let choices = Choices { scope: settings.config.scope, hooks: settings.config.hooks, libvirtd: false };
     let (resolved, compiled) = (&computed.resolved, &computed.compiled);
     let (mut desired, kept) = desire::desire(resolved, compiled, &BTreeMap::new(), &Installed::default(), &observed, choices);
-    for rules in desired.objects.values_mut() {
+    for rules in desired.objects.values_mut().map(Arc::make_mut) {
         rules.chains.retain(|chain, _| observed.families.contains_key(&chain.family));
         rules.shared.retain(|chain, _| observed.families.contains_key(&chain.family));
         rules.direct.retain(|chain, _| observed.families.contains_key(&chain.family));

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::settings::{Settings, block_on};
 use crate::diagnostic::{Diagnostic, Severity, Style};
@@ -50,8 +49,7 @@ impl Proposal {
         changed.faults.retain(|fault| !replaced.contains(&&*fault.path));
         let shown: BTreeSet<Arc<str>> = new.iter().map(|&(name, _)| name.into()).collect();
         for &(path, text) in new {
-            let stamp = Stamp { device: 0, inode: 0, modified: SystemTime::UNIX_EPOCH, hash: 0 };
-            changed.files.push(LoadedFile { path: path.into(), text: text.into(), stamp });
+            changed.files.push(LoadedFile { path: path.into(), text: text.into(), stamp: Stamp::OF_NO_FILE });
         }
         let compute = |loaded: &Loaded| compute::check(loaded, &links, &learned, settings.reading());
         Ok(Self { before: compute(loaded), after: compute(&changed), shown })

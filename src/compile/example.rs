@@ -119,7 +119,7 @@ pub(super) fn guest(name: &str, treatment: Treatment) -> GuestPolicy {
 
 /// What becomes of one guest `vnet0` with these rules (see [`rules`]).
 pub(super) fn compile_guest(text: &str, quirks: Quirks) -> Compiled {
-    let guests = vec![guest("vnet0", Treatment::Filtered(rules(text)))];
+    let guests = vec![guest("vnet0", Treatment::Filtered(rules(text))).into()];
     compile(&Resolved { guests, ..Resolved::default() }, quirks, Layout::default())
 }
 
@@ -127,7 +127,8 @@ pub(super) fn compile_guest(text: &str, quirks: Quirks) -> Compiled {
 pub(super) fn rules_of(text: &str, quirks: Quirks) -> ObjectRules {
     let mut compiled = compile_guest(text, quirks);
     assert_eq!(compiled.held, [], "held");
-    compiled.objects.remove(&Object::Interface(device("vnet0"))).expect("compiled or held")
+    let rules = compiled.objects.remove(&Object::Interface(device("vnet0"))).expect("compiled or held");
+    ObjectRules::clone(&rules)
 }
 
 /// The code and place of the fault that holds `vnet0`, the same in both quirks.

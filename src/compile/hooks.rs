@@ -1,6 +1,7 @@
 //! The base chains that objects share, and the jumps from built-in chains into them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::ObjectRules;
 use crate::model::Object;
@@ -51,7 +52,7 @@ const LAYOUT: [(Tenant, Table, &str, &str); 11] = [
 ///
 /// One network with rules needs all seven network chains in both families (networks.md 3.1); a guest needs the four guest chains of each
 /// family that it has chains in.
-pub fn base_chains(objects: &BTreeMap<Object, ObjectRules>) -> Vec<BaseChain> {
+pub fn base_chains(objects: &BTreeMap<Object, Arc<ObjectRules>>) -> Vec<BaseChain> {
     let mut chains = Vec::new();
     for family in [Family::Ipv4, Family::Ipv6] {
         let networks = objects.iter().any(|(object, rules)| matches!(object, Object::Network(_)) && !rules.shared.is_empty());
@@ -85,9 +86,9 @@ fn base_chain(family: Family, table: Table, parent: &str, chain: &str) -> BaseCh
 mod tests {
     use super::*;
 
-    fn rules_in(family: Family) -> ObjectRules {
+    fn rules_in(family: Family) -> Arc<ObjectRules> {
         let id = ChainId { family, table: Table::Filter, chain: ChainName::new("x") };
-        ObjectRules { shared: BTreeMap::from([(id, Vec::new())]), ..ObjectRules::default() }
+        Arc::new(ObjectRules { shared: BTreeMap::from([(id, Vec::new())]), ..ObjectRules::default() })
     }
 
     fn guest(name: &str) -> Object {
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn an_open_network_needs_no_base_chains() {
-        let objects = BTreeMap::from([(Object::Network("open".into()), ObjectRules::default())]);
+        let objects = BTreeMap::from([(Object::Network("open".into()), Arc::default())]);
         assert_eq!(base_chains(&objects), []);
     }
 

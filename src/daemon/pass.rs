@@ -17,9 +17,8 @@ use super::status::{Moment, Prerequisite};
 use crate::addr::DeviceName;
 use crate::backend::{Kernel, links};
 use crate::config::name::{LayoutName, QuirksName};
-use crate::load;
+use crate::load::{self, LoadFailure, Loaded};
 use crate::monitor::links::LinkMonitor;
-use crate::reconcile::compute;
 use crate::resolve::Link;
 
 impl<K: Kernel> Daemon<K> {
@@ -27,11 +26,16 @@ impl<K: Kernel> Daemon<K> {
     pub(super) async fn poll(&mut self) {
         // What is known to have changed has its time.
         let unmoved = self.is_verified() || self.repair_due.is_some();
-        let loaded = tokio::task::block_in_place(|| load::load(&self.orders.state)).ok();
+        let loaded = self.load().ok();
         let links = links::links().await.unwrap_or_default();
         let same_links = self.same_taps(&links);
         let same_host = !self.reconciler.host_moved();
-        if unmoved && same_host && same_links && loaded == self.loaded && Instant::now() < self.look_by {
+        let same_files = match (&loaded, &self.loaded) {
+            (Some(now), Some(before)) => now.says_the_same(before),
+            (now, before) => now.is_none() && before.is_none(),
+        };
+        if unmoved && same_host && same_links && same_files && Instant::now() < self.look_by {
+            self.loaded = loaded;
             return;
         }
         self.pass(Cause::Poll).await;
@@ -92,6 +96,10 @@ impl<K: Kernel> Daemon<K> {
         let writers = std::mem::take(&mut self.writers);
         let heard = self.heard.take();
         let (begun, started) = (Moment::now(), Instant::now());
+        if self.reads_everything(&cause) {
+            // Not even the stamps of files are believed.
+            self.loaded = None;
+        }
         let unreadable = self.read().await;
         self.lessons.attend(&self.computed.resolved, self.orders.quirks).await;
         self.tell_learned();
@@ -133,7 +141,7 @@ impl<K: Kernel> Daemon<K> {
     async fn read(&mut self) -> Option<String> {
         self.links = links::links().await.unwrap_or_default();
         let reading = self.reading();
-        let loaded = match tokio::task::block_in_place(|| load::load(&self.orders.state)) {
+        let loaded = match self.load() {
             Ok(loaded) => loaded,
             Err(failure) => {
                 self.loaded = None;
@@ -141,9 +149,24 @@ impl<K: Kernel> Daemon<K> {
             }
         };
         let learned = self.lessons.learned();
-        self.computed = tokio::task::block_in_place(|| compute::compute(&loaded, &self.links, &learned, reading));
+        self.computed = tokio::task::block_in_place(|| self.cache.compute(&loaded, &self.links, &learned, reading));
         self.loaded = Some(loaded);
         None
+    }
+
+    /// Reads the files, those that did not change from memory.
+    fn load(&self) -> Result<Loaded, LoadFailure> {
+        let nothing = Loaded::default();
+        let before = self.loaded.as_ref().unwrap_or(&nothing);
+        tokio::task::block_in_place(|| load::load_again(&self.orders.state, before))
+    }
+
+    /// Whether a pass for this cause opens every file, changed or not: now and then, and whenever a person or a start asks.
+    fn reads_everything(&self, cause: &Cause) -> bool {
+        match cause {
+            Cause::Files | Cause::Links | Cause::Learned(_) | Cause::Rules(_) | Cause::Poll => Instant::now() >= self.look_by,
+            Cause::Start | Cause::Hangup | Cause::Asked | Cause::TrialOver => true,
+        }
     }
 
     /// Does what `apply` asks for, if it means this state, and tells it what came of it.

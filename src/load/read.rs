@@ -1,16 +1,19 @@
 //! One file to its text, or to the reason why it has none.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::trust::{Exposure, Trust};
-use super::{Excerpt, FILE_LIMIT, Fault, Stamp};
+use super::{Excerpt, FILE_LIMIT, Fault, LoadedFile, Stamp};
+
+/// Longer than the tick of any file system's clock (FAT: two seconds), so that two changes this far apart have different times.
+const TICK: Duration = Duration::from_secs(3);
 
 /// What reading a file gave.
 #[derive(Debug)]
@@ -35,10 +38,23 @@ pub(super) struct Reason {
     excerpt: Option<Excerpt>,
 }
 
-/// Reads the file, unless `seen` has its inode or somebody may write it whom `trust` does not trust; of a link the way to its target is judged, too.
-pub(super) fn read(path: &Path, trust: &Trust, link: bool, seen: &mut BTreeSet<(u64, u64)>) -> Content {
+/// Reads the file, unless `seen` has its inode or somebody may write it whom `trust` does not trust; of a link the way to its target is judged, too. The text of
+/// one that is as it was `before` is taken from memory, and judged all the same.
+pub(super) fn read(path: &Path, before: Option<&LoadedFile>, trust: &Trust, link: bool, seen: &mut BTreeSet<(u64, u64)>) -> Content {
     // Looked at before it is opened: opening alone wakes the writer of a FIFO and rewinds a tape.
-    let opened = fs::metadata(path).and_then(|metadata| if metadata.is_file() { open(path).map(Some) } else { Ok(None) });
+    let looked_at = fs::metadata(path);
+    if let (Some(before), Ok(metadata)) = (before, &looked_at)
+        && before.stamp.settled
+        && metadata.is_file()
+        && before.stamp == (Stamp { settled: true, ..Stamp::new(metadata, before.stamp.hash) })
+    {
+        if !seen.insert((metadata.dev(), metadata.ino())) {
+            return Content::Duplicate;
+        }
+        let known = || Content::Text(Arc::clone(&before.text), before.stamp, trust.writing_group(metadata));
+        return judge(path, metadata, trust, link).unwrap_or_else(known);
+    }
+    let opened = looked_at.and_then(|metadata| if metadata.is_file() { open(path).map(Some) } else { Ok(None) });
     let (mut file, metadata) = match opened.and_then(|file| file.map(|file| file.metadata().map(|metadata| (file, metadata))).transpose()) {
         Ok(Some((file, metadata))) if metadata.is_file() => (file, metadata),
         Ok(_) => return Content::Fault(not_regular()),
@@ -48,13 +64,10 @@ pub(super) fn read(path: &Path, trust: &Trust, link: bool, seen: &mut BTreeSet<(
     if !seen.insert((metadata.dev(), metadata.ino())) {
         return Content::Duplicate;
     }
-    // Of the open file: what is judged is what is read.
-    if let Some(exposure) = trust.judge(&metadata) {
-        return Content::Fault(exposed("this file", &exposure));
+    if let Some(exposed) = judge(path, &metadata, trust, link) {
+        return exposed;
     }
-    if link && let Some((directory, exposure)) = trust.judge_way(path) {
-        return Content::Fault(exposed(&format!("{}, through which this link leads,", directory.display()), &exposure));
-    }
+    let mut stamp = Stamp::new(&metadata, 0);
     let mut bytes = Vec::new();
     // By what is read, not by the size: the file may be growing.
     if let Err(error) = Read::by_ref(&mut file).take(FILE_LIMIT + 1).read_to_end(&mut bytes) {
@@ -63,15 +76,39 @@ pub(super) fn read(path: &Path, trust: &Trust, link: bool, seen: &mut BTreeSet<(
     if bytes.len() as u64 > FILE_LIMIT {
         return Content::Fault(too_large());
     }
-    let stamp = Stamp {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-        hash: hash(&bytes),
-    };
+    stamp.hash = hash(&bytes);
     match decode(&bytes) {
         Ok(text) => Content::Text(text.into(), stamp, trust.writing_group(&metadata)),
         Err(reason) => Content::Fault(reason),
+    }
+}
+
+/// The fault of a file that, or the way to which, is in the wrong hands.
+fn judge(path: &Path, metadata: &Metadata, trust: &Trust, link: bool) -> Option<Content> {
+    // Of what is read or was: a name can mean another file a moment later.
+    if let Some(exposure) = trust.judge(metadata) {
+        return Some(Content::Fault(exposed("this file", &exposure)));
+    }
+    let (directory, exposure) = if link { trust.judge_way(path)? } else { return None };
+    Some(Content::Fault(exposed(&format!("{}, through which this link leads,", directory.display()), &exposure)))
+}
+
+impl Stamp {
+    /// The stamp of a file that is about to be read.
+    fn new(metadata: &Metadata, hash: u64) -> Self {
+        let age = u64::try_from(metadata.ctime()).ok().and_then(|seconds| {
+            let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            SystemTime::now().duration_since(changed).ok()
+        });
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            settled: age.is_some_and(|age| age > TICK),
+            hash,
+        }
     }
 }
 

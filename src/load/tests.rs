@@ -1,7 +1,7 @@
 //! Loading from real directories: which files count, what is a fault, what is a failure.
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 
 use tempfile::TempDir;
@@ -137,12 +137,12 @@ fn a_byte_that_is_not_utf8_is_shown_in_its_place() {
     let loaded = load_one(&root);
     assert_eq!(only_fault(&loaded).label, "byte 0xe9 cannot stand here");
     let mut sources = Sources::default();
-    let entered = loaded.enter(&mut sources);
-    let diagnostic = &entered.faults[0].diagnostics[0];
+    let entered = loaded.faults[0].enter(FileId(7), &mut sources);
+    let diagnostic = &entered.diagnostics[0];
     let position = sources.position(diagnostic.span());
     assert_eq!((position.line, position.column), (2, 12));
     assert_eq!(sources.text(diagnostic.span()), "\u{fffd}");
-    assert_eq!(entered.faults[0].broken[0].what, BrokenKind::Unknown);
+    assert_eq!(entered.broken[0].what, BrokenKind::Unknown);
 }
 
 #[test]
@@ -192,8 +192,9 @@ fn what_others_may_write_is_refused_and_what_a_group_may_write_is_told() {
     ];
     assert_eq!(told(&loaded.faults), faults);
     assert_eq!(told(&loaded.remarks), [("group-writable", "the members of group 1234 can write this file".to_owned())]);
-    let entered = loaded.enter(&mut Sources::default());
-    assert_eq!(entered.faults.iter().map(|parsed| parsed.broken.len()).collect::<Vec<_>>(), [1, 1, 0]);
+    let mut sources = Sources::default();
+    assert_eq!(loaded.faults[0].enter(FileId(1), &mut sources).broken.len(), 1);
+    assert_eq!(loaded.remarks[0].enter_remark(FileId(2), &mut sources).broken.len(), 0);
 }
 
 #[test]
@@ -251,12 +252,52 @@ fn fifty_thousand_files_are_read() {
 }
 
 #[test]
-fn files_and_faults_are_entered_in_order() {
-    let root = directory(&[("a.xml", b"<a/>"), ("b.xml", b"\xff"), ("c.xml", b"<c/>")]);
-    let loaded = load_one(&root);
-    let mut sources = Sources::default();
-    let entered = loaded.enter(&mut sources);
-    let texts: Vec<_> = entered.files.iter().map(|&file| sources.file(file).text.to_string()).collect();
-    assert_eq!(texts, ["<a/>", "<c/>"]);
-    assert_eq!(entered.faults.len(), 1);
+fn a_file_that_did_not_change_is_not_opened_again() {
+    let root = directory(&[("a.xml", b"<a/>"), ("b.xml", b"<b/>")]);
+    let mut before = load_one(&root);
+    before.files.iter_mut().for_each(|file| file.stamp.settled = true);
+    before.files[0].text = "<as-it-was/>".into();
+    let again = load_again(&[root.path().to_owned()], &before).expect("the directory is readable");
+    assert_eq!(&*again.files[0].text, "<as-it-was/>", "it was read from memory");
+    for changed in ["<c/>", "<longer/>"] {
+        fs::write(root.path().join("a.xml"), changed).expect("a file");
+        let again = load_again(&[root.path().to_owned()], &before).expect("the directory is readable");
+        assert_eq!((&*again.files[0].text, &*again.files[1].text), (changed, "<b/>"));
+        assert!(!again.says_the_same(&before));
+    }
+}
+
+#[test]
+fn a_file_that_was_just_written_is_read_again() {
+    let root = directory(&[("a.xml", b"<a/>")]);
+    let mut before = load_one(&root);
+    assert!(!before.files[0].stamp.settled, "another change may have the same time");
+    before.files[0].text = "<as-it-was/>".into();
+    let again = load_again(&[root.path().to_owned()], &before).expect("the directory is readable");
+    assert_eq!(&*again.files[0].text, "<a/>");
+}
+
+#[test]
+fn a_file_from_memory_is_judged_as_one_that_is_read() {
+    let outside = directory(&[("real.xml", b"<a/>")]);
+    let root = directory(&[("all.xml", b"<a/>"), ("group.xml", b"<a/>")]);
+    symlink(outside.path().join("real.xml"), root.path().join("link.xml")).expect("a link");
+    let paths = [root.path().to_owned()];
+    let before = load_one(&root);
+    assert_eq!(before.files.len(), 3);
+    fs::set_permissions(root.path().join("all.xml"), Permissions::from_mode(0o666)).expect("it is ours");
+    chown(root.path().join("group.xml"), None, Some(1234)).expect("the tests run as root");
+    fs::set_permissions(root.path().join("group.xml"), Permissions::from_mode(0o664)).expect("it is ours");
+    fs::set_permissions(outside.path(), Permissions::from_mode(0o777)).expect("it is ours");
+    let fresh = load_one(&root);
+    // Their stamps as they are now: it is not the change of the mode alone that gives them away.
+    let mut known = before.clone();
+    for file in &mut known.files {
+        let metadata = fs::metadata(&*file.path).expect("it is there");
+        file.stamp = Stamp { changed: (metadata.ctime(), metadata.ctime_nsec()), settled: true, ..file.stamp };
+    }
+    let again = load_again(&paths, &known).expect("the directory is readable");
+    assert!(again.says_the_same(&fresh), "{again:?}");
+    assert_eq!((again.files.len(), again.faults.len(), again.remarks.len()), (1, 2, 1));
+    assert!(!again.says_the_same(&before));
 }

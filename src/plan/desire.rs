@@ -3,11 +3,14 @@
 //! A fault never opens and never freezes anything else (design section 4, "Bad files"): a held object keeps its last good rules,
 //! which drift is repaired to; without a record what lives is left alone; a guest interface of which nothing lives is closed.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::direct::Possession;
 use super::ownership;
 use super::{Desired, HookPlacement, Scope};
+use crate::addr::DeviceName;
 use crate::compile::{self, Compiled, Key, ObjectRules};
 use crate::model::Object;
 use crate::resolve::{Held, Resolved};
@@ -17,7 +20,7 @@ use crate::ruleset::{ChainId, Observed};
 #[derive(Debug, Clone, Default)]
 pub struct Installed {
     /// The last good rules of every object.
-    pub objects: BTreeMap<Object, ObjectRules>,
+    pub objects: BTreeMap<Object, Arc<ObjectRules>>,
     /// Keys of everything installed, or about to be when we were interrupted.
     pub keys: BTreeSet<Key>,
     /// Rules straight in built-in chains.
@@ -82,38 +85,45 @@ pub fn desire(
         ..Desired::default()
     };
     let mut kept = BTreeMap::new();
+    let living = LazyCell::new(|| ownership::living(observed));
     let faulty = resolved.held.iter().chain(&compiled.held).map(|held: &Held| (&held.object, None));
     for (object, refusal) in faulty.chain(refused.iter().map(|(object, refusal)| (object, Some(*refusal)))) {
         desired.objects.remove(object);
-        kept.insert(object.clone(), keep(object, refusal, installed, observed, &mut desired));
+        kept.insert(object.clone(), keep(object, refusal, installed, |device| living.contains(device), &mut desired));
     }
     if resolved.incomplete {
         for (object, rules) in &installed.objects {
             if !kept.contains_key(object) {
-                desired.objects.entry(object.clone()).or_insert_with(|| rules.clone());
+                desired.objects.entry(object.clone()).or_insert_with(|| Arc::clone(rules));
             }
         }
     }
     (desired, kept)
 }
 
-fn keep(object: &Object, refusal: Option<Refused>, installed: &Installed, observed: &Observed, desired: &mut Desired) -> Keeping {
+fn keep(
+    object: &Object,
+    refusal: Option<Refused>,
+    installed: &Installed,
+    lives: impl Fn(&DeviceName) -> bool,
+    desired: &mut Desired,
+) -> Keeping {
     if refusal != Some(Refused::LastGood)
         && let Some(rules) = installed.objects.get(object)
     {
-        desired.objects.insert(object.clone(), rules.clone());
-        let closed = matches!(object, Object::Interface(device) if *rules == compile::closed(device));
+        desired.objects.insert(object.clone(), Arc::clone(rules));
+        let closed = matches!(object, Object::Interface(device) if **rules == compile::closed(device));
         return if closed { Keeping::Closed } else { Keeping::LastGood };
     }
     match object {
         Object::Interface(device) => {
             let key = Key::Guest(device.clone());
             let installed_by_us = installed.keys.contains(&key);
-            if !installed_by_us && ownership::lives(observed, device) {
+            if !installed_by_us && lives(device) {
                 desired.frozen.insert(key);
                 return Keeping::Live;
             }
-            desired.objects.insert(object.clone(), compile::closed(device));
+            desired.objects.insert(object.clone(), Arc::new(compile::closed(device)));
             Keeping::Closed
         }
         Object::Network(_) => {

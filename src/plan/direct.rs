@@ -10,6 +10,7 @@
 //! remark says how many there are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::edit::{Slot, Standing, Wanted, match_up};
 use super::ownership;
@@ -261,7 +262,7 @@ pub fn remark(id: &ChainId, equal: usize) -> Remark {
 }
 
 /// What is said when none of these objects' rules are ours any more: which of the live ones look as if they were.
-pub fn look_alikes(objects: &BTreeMap<Object, ObjectRules>, observed: &Observed) -> BTreeSet<Remark> {
+pub fn look_alikes(objects: &BTreeMap<Object, Arc<ObjectRules>>, observed: &Observed) -> BTreeSet<Remark> {
     let mut rules: BTreeMap<&ChainId, HashSet<&Rule>> = BTreeMap::new();
     for (id, placed) in objects.values().flat_map(|rules| &rules.direct) {
         rules.entry(id).or_default().extend(placed.iter().map(|placed| &placed.rule));

@@ -5,6 +5,7 @@
 //! others'.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::Desired;
 use super::ownership::{self, Claims, Role};
@@ -14,7 +15,11 @@ use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainId, ChainName, ChainRules, Family, LiveRule, Observation, Observed, Policy};
 
 /// The live rules of every object that `desired` wants or `recorded` remembers; objects of which nothing lives, and nothing is remembered, are not in it.
-pub fn earlier(desired: &Desired, observed: &Observed, recorded: &BTreeMap<Object, ObjectRules>) -> BTreeMap<Object, ObjectRules> {
+pub fn earlier(
+    desired: &Desired,
+    observed: &Observed,
+    recorded: &BTreeMap<Object, Arc<ObjectRules>>,
+) -> BTreeMap<Object, Arc<ObjectRules>> {
     let nobody = BTreeSet::new();
     let claims = Claims::new(desired, &nobody);
     // The record's names first: they are of the time that we want back.
@@ -28,7 +33,7 @@ pub fn earlier(desired: &Desired, observed: &Observed, recorded: &BTreeMap<Objec
     let unseen = |id: &ChainId| !matches!(observed.families.get(&id.family), Some(Observation::Read(_)));
     for (object, rules) in recorded {
         // Of what cannot be seen the record knows best.
-        let mut known = rules.clone();
+        let mut known = ObjectRules::clone(rules);
         known.chains.retain(|id, _| unseen(id));
         known.returning.retain(unseen);
         known.shared.retain(|id, _| unseen(id));
@@ -55,7 +60,7 @@ pub fn earlier(desired: &Desired, observed: &Observed, recorded: &BTreeMap<Objec
             }
         }
     }
-    found
+    found.into_iter().map(|(object, rules)| (object, Arc::new(rules))).collect()
 }
 
 fn share(
@@ -112,7 +117,7 @@ mod tests {
     fn desired(device: &str) -> Desired {
         let object = Object::Interface(DeviceName::new(device).expect("a device name"));
         let rules = crate::compile::closed(&DeviceName::new(device).expect("a device name"));
-        Desired { objects: BTreeMap::from([(object, rules)]), ..Desired::default() }
+        Desired { objects: BTreeMap::from([(object, rules.into())]), ..Desired::default() }
     }
 
     #[test]

@@ -243,17 +243,19 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// Whether the kernel holds any chain or rule of this guest, under a final or a temporary name.
-pub fn lives(observed: &Observed, device: &DeviceName) -> bool {
-    let tables = observed.families.iter().filter_map(|(family, observation)| match observation {
-        Observation::Read(tables) => Some(tables.iter().map(|(table, rules)| (*family, *table, rules))),
-        Observation::Unreadable(_) | Observation::Missing(_) => None,
-    });
-    tables.flatten().any(|(family, table, rules)| {
-        rules.chains.iter().any(|(chain, content)| {
-            readings(family, table, chain.as_str()).iter().any(|(owner, _)| owner == device) || names(family, table, chain, content, device)
-        })
-    })
+/// The guests of which the kernel holds any chain or rule, under a final or a temporary name; of a name that reads in several ways, all.
+pub fn living(observed: &Observed) -> HashSet<DeviceName> {
+    let mut living = HashSet::new();
+    for (family, observation) in &observed.families {
+        let Observation::Read(tables) = observation else { continue };
+        for (table, rules) in tables {
+            for (chain, content) in &rules.chains {
+                living.extend(readings(*family, *table, chain.as_str()).into_iter().map(|(device, _)| device));
+                living.extend(named(*family, *table, chain, content));
+            }
+        }
+    }
+    living
 }
 
 /// The guests that chains under libvirt's temporary names belong to, each with a fingerprint of those chains: while it changes, a libvirtd is writing
@@ -263,7 +265,7 @@ pub fn being_written(observed: &Observed) -> BTreeMap<DeviceName, u64> {
     for (family, observation) in &observed.families {
         let Observation::Read(tables) = observation else { continue };
         for (table, rules) in tables {
-            for (name, content) in &rules.chains {
+            for (name, content) in rules.chains.iter().filter(|(name, _)| chain_name::is_temporary(name.as_str())) {
                 let temporary = readings(*family, *table, name.as_str()).into_iter().filter(|(_, stage)| *stage == Stage::Temporary);
                 for (device, _) in temporary {
                     (family, table, name, &content.rules).hash(chains.entry(device).or_default());
@@ -274,15 +276,16 @@ pub fn being_written(observed: &Observed) -> BTreeMap<DeviceName, u64> {
     chains.into_iter().map(|(device, hasher)| (device, hasher.finish())).collect()
 }
 
-/// Whether a shared chain holds a rule of this guest.
-fn names(family: Family, table: Table, chain: &ChainName, content: &ChainRules, device: &DeviceName) -> bool {
-    let known = || content.rules.iter().filter_map(|rule| if let LiveRule::Known(rule) = rule { Some(rule) } else { None });
+/// The guests that rules of a shared chain are of.
+fn named(family: Family, table: Table, chain: &ChainName, content: &ChainRules) -> Vec<DeviceName> {
+    let known = content.rules.iter().filter_map(|rule| if let LiveRule::Known(rule) = rule { Some(rule) } else { None });
     if family == Family::Bridge {
         let hooks = table == Table::Nat && matches!(chain.as_str(), "PREROUTING" | "POSTROUTING");
-        return hooks && known().any(|rule| matches!(rule, Rule::Bridge(rule) if bridge_hook(chain, rule).as_ref() == Some(device)));
+        let of_hook = |rule: &Rule| if let Rule::Bridge(rule) = rule { bridge_hook(chain, rule) } else { None };
+        return known.filter(|_| hooks).filter_map(of_hook).collect();
     }
-    let base = BASES.iter().find(|base| base.table == table && base.chain == chain.as_str());
-    base.is_some_and(|base| known().any(|rule| base.key(rule) == Some(Key::Guest(device.clone()))))
+    let Some(base) = BASES.iter().find(|base| base.table == table && base.chain == chain.as_str()) else { return Vec::new() };
+    known.filter_map(|rule| if let Some(Key::Guest(device)) = base.key(rule) { Some(device) } else { None }).collect()
 }
 
 /// The guest whose exact hook or gate this rule is.
@@ -347,6 +350,7 @@ mod tests {
     use crate::compile::hooks::base_chains;
     use crate::ruleset::{ChainId, save};
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     fn device(name: &str) -> DeviceName {
         DeviceName::new(name).expect("a device name")
@@ -355,7 +359,7 @@ mod tests {
     fn desired(guests: &[&str]) -> Desired {
         let objects = guests.iter().map(|guest| {
             let keys = BTreeSet::from([Key::Guest(device(guest))]);
-            (Object::Interface(device(guest)), ObjectRules { keys, ..ObjectRules::default() })
+            (Object::Interface(device(guest)), Arc::new(ObjectRules { keys, ..ObjectRules::default() }))
         });
         Desired { objects: objects.collect(), ..Desired::default() }
     }
@@ -379,7 +383,7 @@ mod tests {
     #[test]
     fn the_hooks_stand_in_the_order_in_which_they_are_compiled() {
         let id = |chain: &str| ChainId { family: Family::Ipv4, table: Table::Filter, chain: ChainName::new(chain) };
-        let rules = |chain: &str| ObjectRules { shared: BTreeMap::from([(id(chain), Vec::new())]), ..ObjectRules::default() };
+        let rules = |chain: &str| Arc::new(ObjectRules { shared: BTreeMap::from([(id(chain), Vec::new())]), ..ObjectRules::default() });
         let objects = BTreeMap::from([
             (Object::Network("net".into()), rules("LIBVIRT_INP")),
             (Object::Interface(device("vnet0")), rules("libvirt-in")),

@@ -336,7 +336,7 @@ mod tests {
         let text = "*nat\n:PREROUTING ACCEPT\n:libvirt-I-vnet0 ACCEPT\n-A PREROUTING -i vnet0 -j libvirt-I-vnet0\n\
                     -A libvirt-I-vnet0 -p ARP -j ACCEPT\n-A libvirt-I-vnet0 -p IPv6 -j ACCEPT\nCOMMIT\n";
         let bridge = Observation::Read(save::parse(Family::Bridge, text).expect("save text"));
-        let desired = Desired { objects: BTreeMap::from([(Object::Interface(device), rules)]), ..Desired::default() };
+        let desired = Desired { objects: BTreeMap::from([(Object::Interface(device), rules.into())]), ..Desired::default() };
         (desired, Observed { families: BTreeMap::from([(Family::Bridge, bridge)]) }, sources)
     }
 

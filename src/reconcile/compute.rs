@@ -1,17 +1,18 @@
 //! Texts to rules: the pure half of a pass, in one call.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::cache::Cache;
 use crate::compile::{self, Compiled, Layout};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::load::Loaded;
 use crate::model::filter::Filter;
 use crate::model::learned::Learned;
 use crate::model::{Object, Quirks};
-use crate::parse::{self, Broken, BrokenKind, Parsed};
+use crate::parse::{Broken, BrokenKind, Parsed};
 use crate::resolve::{self, GuestPolicy, Link, Resolved, lint};
 use crate::source::{FileId, Sources, Span};
-use crate::stock;
 
 /// How many diagnostics of one severity are told of one file.
 const MOST_TOLD: usize = 100;
@@ -65,56 +66,41 @@ pub struct Documents {
     /// How many files, networks, filters and interfaces were read.
     pub counts: Counts,
     /// What each file defines.
-    pub parsed: Vec<Parsed>,
+    pub parsed: Vec<Arc<Parsed>>,
     /// The built-in filters.
     pub stock: Vec<Filter>,
 }
 
 /// Parses every file.
 pub fn read(loaded: &Loaded, reading: Reading) -> Documents {
-    let mut sources = Sources::default();
-    let entered = loaded.enter(&mut sources);
-    let mut documents = entered.faults;
-    for file in &entered.files {
-        let parsed = parse::parse(&sources, *file, reading.quirks);
-        documents.push(if reading.strict { strict(parsed) } else { parsed });
-    }
-    let counts = Counts {
-        files: loaded.files.len() + loaded.faults.len(),
-        networks: documents.iter().map(|parsed| parsed.networks.len()).sum(),
-        filters: documents.iter().map(|parsed| parsed.filters.len()).sum(),
-        interfaces: documents.iter().map(|parsed| parsed.interfaces.len()).sum(),
-    };
-    let stock = stock(&mut sources, reading.quirks);
-    Documents { sources, counts, parsed: documents, stock }
+    Cache::default().read(loaded, reading)
 }
 
 /// Parses, resolves and compiles. `learned` are the addresses that count now (see [`Learned::at`]).
 pub fn compute(loaded: &Loaded, links: &[Link], learned: &Learned, reading: Reading) -> Computed {
-    follow(read(loaded, reading), links, learned, reading, |_, _| Vec::new())
+    Cache::default().compute(loaded, links, learned, reading)
 }
 
 /// Like [`compute`], and remarks on what is right and yet hardly meant.
 pub fn check(loaded: &Loaded, links: &[Link], learned: &Learned, reading: Reading) -> Computed {
-    follow(read(loaded, reading), links, learned, reading, |documents, resolved| {
-        lint::lint(&documents.parsed, &documents.stock, resolved, reading.quirks)
-    })
-}
-
-/// Resolves and compiles; `remark` may add to what is said about the files.
-fn follow(
-    documents: Documents,
-    links: &[Link],
-    learned: &Learned,
-    reading: Reading,
-    remark: impl FnOnce(&Documents, &Resolved) -> Vec<Diagnostic>,
-) -> Computed {
+    let documents = read(loaded, reading);
     let resolved = resolve::resolve(&documents.parsed, &documents.stock, links, learned, reading.quirks);
     let compiled = compile::compile(&resolved, reading.quirks, reading.layout);
-    let remarks = remark(&documents, &resolved);
+    let remarks = lint::lint(&documents.parsed, &documents.stock, &resolved, reading.quirks);
+    put_together(documents, resolved, compiled, remarks, reading)
+}
+
+/// Everything that is to be said about the files, with what they mean.
+pub(super) fn put_together(
+    documents: Documents,
+    resolved: Resolved,
+    compiled: Compiled,
+    remarks: Vec<Diagnostic>,
+    reading: Reading,
+) -> Computed {
     let Documents { sources, counts, parsed, .. } = documents;
     let broken = parsed.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
-    let mut diagnostics: Vec<Diagnostic> = parsed.into_iter().flat_map(|parsed| parsed.diagnostics).collect();
+    let mut diagnostics: Vec<Diagnostic> = parsed.iter().flat_map(|parsed| &parsed.diagnostics).cloned().collect();
     diagnostics.extend(resolved.diagnostics.iter().chain(&compiled.diagnostics).cloned());
     diagnostics.extend(remarks);
     if reading.strict {
@@ -147,18 +133,8 @@ fn told(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     told
 }
 
-/// The built-in filters, as files that show where they are in diagnostics.
-fn stock(sources: &mut Sources, quirks: Quirks) -> Vec<Filter> {
-    let mut filters = Vec::new();
-    for (name, xml) in stock::stock_filters() {
-        let file = sources.add(format!("<stock>/{name}.xml"), xml);
-        filters.extend(parse::parse(sources, file, quirks).filters);
-    }
-    filters
-}
-
 /// Makes the warnings of one file errors: then everything in the file is broken.
-fn strict(mut parsed: Parsed) -> Parsed {
+pub(super) fn strict(mut parsed: Parsed) -> Parsed {
     if parsed.diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Warning) {
         return parsed;
     }
@@ -206,7 +182,7 @@ impl Computed {
     pub fn guest(&self, object: &Object) -> Option<&GuestPolicy> {
         let Object::Interface(device) = object else { return None };
         let guests = &self.resolved.guests;
-        guests.binary_search_by(|guest| guest.device.cmp(device)).ok().map(|at| &guests[at])
+        guests.binary_search_by(|guest| guest.device.cmp(device)).ok().map(|at| &*guests[at])
     }
 
     /// Tells one desired rule set from another; places do not count.

@@ -1,6 +1,7 @@
 //! Between the record on disk and the values of the core: what the record claims, and what it has to say after a commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::compute::Computed;
 use crate::addr::DeviceName;
@@ -24,7 +25,10 @@ pub(super) fn intent(plan: &Plan, desired: &Desired, computed: &Computed, record
     let touched: BTreeSet<&Object> = plan.edits().filter_map(|(_, _, edit)| edit.object.as_ref()).collect();
     let objects = touched
         .into_iter()
-        .filter_map(|object| Some((object.clone(), recorded(object, desired.objects.get(object)?, computed, record))))
+        .filter_map(|object| Some((object, recorded(object, desired.objects.get(object)?, computed, record))))
+        // What is on record as it is wanted is claimed already: the repair of a flush need not write it down once more.
+        .filter(|(object, wanted)| !record.objects.get(*object).is_some_and(|known| known.says_the_same(wanted)))
+        .map(|(object, wanted)| (object.clone(), wanted))
         .collect();
     Intent { made: new_base_chains(plan), objects }
 }
@@ -48,7 +52,7 @@ pub(super) fn verified<'a>(
     }
     for device in lingering(record, desired, observed) {
         let rules = ObjectRules { keys: BTreeSet::from([Key::Guest(device.clone())]), ..ObjectRules::default() };
-        objects.entry(Object::Interface(device)).or_insert(RecordedObject { rules, source: None });
+        objects.entry(Object::Interface(device)).or_insert(RecordedObject { rules: Arc::new(rules), source: None });
     }
     for (object, known) in unseen(record, observed) {
         objects.entry(object).or_insert(known);
@@ -74,8 +78,12 @@ pub(super) fn possess(
 fn lingering(record: &Record, desired: &Desired, observed: &Observed) -> Vec<DeviceName> {
     let wanted: BTreeSet<&Key> = desired.objects.values().flat_map(|rules| &rules.keys).collect();
     let device = |key| if let Key::Guest(device) = key { Some(device) } else { None };
-    let absent = record.keys().into_iter().filter(|key| !wanted.contains(key)).filter_map(device);
-    absent.filter(|device| ownership::lives(observed, device)).collect()
+    let absent: Vec<DeviceName> = record.keys().into_iter().filter(|key| !wanted.contains(key)).filter_map(device).collect();
+    if absent.is_empty() {
+        return absent;
+    }
+    let living = ownership::living(observed);
+    absent.into_iter().filter(|device| living.contains(device)).collect()
 }
 
 /// Objects with rules in a family that cannot be read: they stay ours until somebody has seen that they are gone.
@@ -85,14 +93,14 @@ fn unseen(record: &Record, observed: &Observed) -> Vec<(Object, RecordedObject)>
     known.filter(|(known, _)| known.rules.families().any(unreadable)).map(|(known, object)| (object, known)).collect()
 }
 
-fn recorded(object: &Object, rules: &ObjectRules, computed: &Computed, record: &Record) -> RecordedObject {
+fn recorded(object: &Object, rules: &Arc<ObjectRules>, computed: &Computed, record: &Record) -> RecordedObject {
     let fresh = computed.compiled.objects.get(object) == Some(rules);
     let source = if fresh {
         computed.definition(object).map(|span| computed.sources.position(span).to_string())
     } else {
         record.last_good(object).and_then(|known| known.source.clone())
     };
-    RecordedObject { rules: rules.clone(), source }
+    RecordedObject { rules: Arc::clone(rules), source }
 }
 
 fn new_base_chains(plan: &Plan) -> BTreeSet<ChainId> {
@@ -123,7 +131,7 @@ mod tests {
         let object = Object::Interface(DeviceName::new("vnet0").expect("a device name"));
         let chain = ChainId { family: Family::Ipv6, table: Table::Filter, chain: ChainName::new("FO-vnet0") };
         let rules = ObjectRules { chains: BTreeMap::from([(chain, Vec::new())]), ..ObjectRules::default() };
-        let known = RecordedObject { rules, source: None };
+        let known = RecordedObject { rules: Arc::new(rules), source: None };
         let record = Record { objects: BTreeMap::from([(object.clone(), known)]), ..Record::default() };
         let after = |observation| {
             let observed = Observed { families: BTreeMap::from([(Family::Ipv6, observation)]) };

@@ -1,6 +1,6 @@
 //! What a pass did and could not do, as a value that can be printed for people and written for machines.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -228,15 +228,15 @@ impl Report {
 
     /// Adds every object that a fault in the files holds.
     pub fn hold_faults(&mut self, computed: &Computed, kept: &BTreeMap<Object, Keeping>) {
-        for held in computed.resolved.held.iter().chain(&computed.compiled.held) {
-            self.hold(Held {
-                object: held.object.clone(),
-                keeping: kept.get(&held.object).copied().unwrap_or(Keeping::Closed),
-                code: held.code.to_owned(),
-                message: held.message.clone(),
-                place: Some(computed.sources.position(held.span)),
-            });
-        }
+        let mut known: HashSet<Object> = self.held.iter().map(|held| held.object.clone()).collect();
+        let faulty = computed.resolved.held.iter().chain(&computed.compiled.held);
+        self.held.extend(faulty.filter(|held| known.insert(held.object.clone())).map(|held| Held {
+            object: held.object.clone(),
+            keeping: kept.get(&held.object).copied().unwrap_or(Keeping::Closed),
+            code: held.code.to_owned(),
+            message: held.message.clone(),
+            place: Some(computed.sources.position(held.span)),
+        }));
     }
 
     /// Adds a held object; the first reason given for it stays.

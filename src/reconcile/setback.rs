@@ -1,6 +1,7 @@
 //! Rules that do not stay as written: told from rules that somebody takes away, and left alone for a while.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::report::{self, Stuck};
@@ -18,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone)]
 pub(super) struct Setback {
     /// The rules that do not stay; others get a new chance.
-    pub rules: ObjectRules,
+    pub rules: Arc<ObjectRules>,
     /// One of them.
     pub stuck: Stuck,
     since: Instant,
@@ -27,7 +28,7 @@ pub(super) struct Setback {
 
 impl Setback {
     /// A first setback, or one more after `before`.
-    pub fn new(rules: ObjectRules, stuck: Stuck, before: Option<&Self>) -> Self {
+    pub fn new(rules: Arc<ObjectRules>, stuck: Stuck, before: Option<&Self>) -> Self {
         let pause = before.map_or(FIRST_PAUSE, |before| LONGEST_PAUSE.min(before.pause * 2));
         Self { rules, stuck, since: Instant::now(), pause }
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
@@ -216,7 +217,7 @@ impl std::fmt::Display for Confirmation {
 }
 
 /// These rules and nothing else, as if files said so.
-fn only(objects: BTreeMap<Object, ObjectRules>) -> Computed {
+fn only(objects: BTreeMap<Object, Arc<ObjectRules>>) -> Computed {
     Computed { compiled: Compiled { objects, ..Compiled::default() }, ..Computed::default() }
 }
 

@@ -29,6 +29,22 @@ pub(super) struct Budget {
     files: BTreeMap<FileId, u64>,
 }
 
+/// What was spent for one guest, or up to one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    /// Of [`TOTAL_LIMIT`].
+    rules: u64,
+    /// Of what its file may have; never less.
+    of_file: u64,
+}
+
+impl Share {
+    /// What was spent since an earlier moment.
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self { rules: self.rules.saturating_sub(earlier.rules), of_file: self.of_file.saturating_sub(earlier.of_file) }
+    }
+}
+
 impl Budget {
     /// How many rules the next guest of this file may have.
     pub(super) fn allowance(&self, file: FileId) -> u64 {
@@ -36,6 +52,23 @@ impl Budget {
         let left = TOTAL_LIMIT.saturating_sub(self.total);
         let of_all = left.saturating_sub(TOTAL_LIMIT / 2).max(left.min(ORDINARY));
         of_file.min(of_all)
+    }
+
+    /// What is spent so far, of everything and for one file.
+    pub(super) fn spent(&self, file: FileId) -> Share {
+        Share { rules: self.total, of_file: self.files.get(&file).copied().unwrap_or(0) }
+    }
+
+    /// Spends the share of a guest that was resolved before, if it would become the same with what is left now; false, and nothing spent, if that is not sure.
+    pub(super) fn grant(&mut self, file: FileId, share: Share) -> bool {
+        // One rule more than it takes: what is looked at is counted in parts of a rule.
+        let granted = self.allowance(file) > share.of_file;
+        if granted {
+            self.total = self.total.saturating_add(share.rules);
+            let spent = self.files.entry(file).or_default();
+            *spent = spent.saturating_add(share.of_file);
+        }
+        granted
     }
 
     /// Notes what a guest became.
@@ -67,6 +100,20 @@ mod tests {
         assert_eq!(budget.allowance(FileId(1)), 5_536 % LEAST);
         budget.exhaust(FileId(1));
         assert_eq!((budget.allowance(FileId(1)), budget.allowance(FileId(2))), (0, RULE_LIMIT));
+    }
+
+    #[test]
+    fn a_share_is_granted_as_long_as_it_fits() {
+        let mut budget = Budget::default();
+        let before = budget.spent(FileId(1));
+        budget.spend(FileId(1), 30_000);
+        budget.spend(FileId(1), 1);
+        let share = budget.spent(FileId(1)).since(before);
+        assert!(budget.grant(FileId(1), share));
+        assert_eq!(budget.allowance(FileId(1)), RULE_LIMIT - 2 * (30_000 + LEAST));
+        assert!(!budget.grant(FileId(1), share), "the file has spent its part");
+        assert_eq!(budget.allowance(FileId(1)), RULE_LIMIT - 2 * (30_000 + LEAST), "what is not granted is not spent");
+        assert!(budget.grant(FileId(2), share));
     }
 
     #[test]

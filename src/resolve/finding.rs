@@ -20,7 +20,7 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Starts with what the parser found broken.
-    pub(super) fn of_broken(documents: &[Parsed]) -> Self {
+    pub(super) fn of_broken(documents: &[&Parsed]) -> Self {
         let mut findings = Self::default();
         for document in documents {
             let mut errors: Vec<&Diagnostic> =
@@ -57,6 +57,11 @@ impl Findings {
     /// True for an object that some fault keeps out.
     pub(super) fn is_held(&self, object: &Object) -> bool {
         self.held.contains_key(object)
+    }
+
+    /// How much was found so far: the same before and after a step that found nothing.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.diagnostics.len(), self.held.len())
     }
 
     /// The held objects in order, and the diagnostics by place, each once.

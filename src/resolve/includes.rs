@@ -77,7 +77,7 @@ enum Progress {
 
 impl<'a> Library<'a> {
     /// Gathers the filters of all files, the stock ones for names that no file defines, and checks every tree.
-    pub(super) fn gather(documents: &'a [Parsed], stock: &'a [Filter], findings: &mut Findings) -> Self {
+    pub(super) fn gather(documents: &[&'a Parsed], stock: &'a [Filter], findings: &mut Findings) -> Self {
         let mut library = Self { names: BTreeMap::new(), filters: Vec::new(), suggestions_left: Cell::new(SUGGESTION_LIMIT) };
         library.add_broken(documents);
         let mut own: Vec<&Filter> = documents.iter().flat_map(|document| &document.filters).collect();
@@ -138,6 +138,18 @@ impl<'a> Library<'a> {
         }
     }
 
+    /// The filters that can be walked, and for each its name.
+    pub(super) fn whole(&self) -> impl Iterator<Item = (&'a str, &'a Filter)> {
+        let usable = |definition: &Definition| if let Definition::Whole(at) = definition { Some(&self.filters[*at]) } else { None };
+        let found = self.names.iter().filter_map(move |(name, definition)| Some((*name, usable(definition)?)));
+        found.filter(|(_, prepared)| prepared.spoiled.is_none()).map(|(name, prepared)| (name, prepared.filter))
+    }
+
+    /// The names of the filters in one filter's tree, its own among them.
+    pub(super) fn tree(&self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.reach([name]).into_iter().map(|filter| &*self.filters[filter].filter.name.value)
+    }
+
     /// The filters in the trees of these names.
     fn reach(&self, used: impl IntoIterator<Item = &'a str>) -> BTreeSet<usize> {
         let index = |name: &str| match self.names.get(name) {
@@ -154,7 +166,7 @@ impl<'a> Library<'a> {
         reached
     }
 
-    fn add_broken(&mut self, documents: &'a [Parsed]) {
+    fn add_broken(&mut self, documents: &[&'a Parsed]) {
         for broken in documents.iter().flat_map(|document| &document.broken) {
             if let BrokenKind::Filter(name) = &broken.what {
                 let cause = Diagnostic::error("broken-filter", format!("filter `{name}` is broken"), broken.span, "broken here");

@@ -29,7 +29,7 @@ pub(super) struct Tap<'a> {
 }
 
 /// The taps that have a filter and are not held, by device.
-pub(super) fn settle<'a>(documents: &'a [Parsed], networks: &[&'a Network], links: &[Link], findings: &mut Findings) -> Vec<Tap<'a>> {
+pub(super) fn settle<'a>(documents: &[&'a Parsed], networks: &[&'a Network], links: &[Link], findings: &mut Findings) -> Vec<Tap<'a>> {
     let mut interfaces: Vec<&Interface> = documents.iter().flat_map(|document| &document.interfaces).collect();
     interfaces.sort_by_key(|interface| interface.span);
     let interfaces = drop_stopped(interfaces);
@@ -49,7 +49,7 @@ pub(super) fn settle<'a>(documents: &'a [Parsed], networks: &[&'a Network], link
 }
 
 /// What interfaces that name no device are matched by, whether or not a device has it now.
-pub(super) fn sought(documents: &[Parsed]) -> BTreeSet<[u8; 5]> {
+pub(super) fn sought(documents: &[&Parsed]) -> BTreeSet<[u8; 5]> {
     let interfaces = documents.iter().flat_map(|document| &document.interfaces);
     interfaces.filter(|interface| interface.device.is_none()).filter_map(|interface| Some(interface.mac.as_ref()?.value.tail())).collect()
 }

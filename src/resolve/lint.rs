@@ -12,6 +12,7 @@ mod address;
 mod frames;
 mod reach;
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Resolved;
@@ -26,7 +27,8 @@ use crate::source::{FileId, Span};
 const SHOWN: usize = 100;
 
 /// Everything there is to remark, by place; the order of `documents` does not matter.
-pub fn lint(documents: &[Parsed], stock: &[Filter], resolved: &Resolved, quirks: Quirks) -> Vec<Diagnostic> {
+pub fn lint(documents: &[impl Borrow<Parsed>], stock: &[Filter], resolved: &Resolved, quirks: Quirks) -> Vec<Diagnostic> {
+    let documents: Vec<&Parsed> = documents.iter().map(Borrow::borrow).collect();
     let mut interfaces: Vec<&Interface> = documents.iter().flat_map(|document| &document.interfaces).collect();
     interfaces.sort_by_key(|interface| interface.span);
     let mut found = Vec::new();
@@ -36,7 +38,7 @@ pub fn lint(documents: &[Parsed], stock: &[Filter], resolved: &Resolved, quirks:
     unfiltered_guests(&interfaces, &mut found);
     // What a broken file uses is not known.
     if !resolved.incomplete {
-        unused_filters(documents, stock, &interfaces, &mut found);
+        unused_filters(&documents, stock, &interfaces, &mut found);
     }
     let stock_files: BTreeSet<FileId> = stock.iter().map(|filter| filter.span.file).collect();
     let mut survey = reach::Survey::new(&stock_files, quirks);
@@ -77,7 +79,7 @@ fn bound(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
 }
 
 /// Filters of files that no interface uses, not even through other filters.
-fn unused_filters(documents: &[Parsed], stock: &[Filter], interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
+fn unused_filters(documents: &[&Parsed], stock: &[Filter], interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
     let own = || documents.iter().flat_map(|document| &document.filters);
     // A file's filter stands before a stock filter of its name.
     let by_name: BTreeMap<&str, &Filter> = stock.iter().chain(own()).map(|filter| (&*filter.name.value, filter)).collect();

@@ -16,7 +16,7 @@ use crate::source::Span;
 /// The networks that count: superseded definitions and inactive networks are gone, clashes are held.
 ///
 /// External networks are still among them, because their bridges matter to whoever looks for taps.
-pub(super) fn settle<'a>(documents: &'a [Parsed], findings: &mut Findings) -> Vec<&'a Network> {
+pub(super) fn settle<'a>(documents: &[&'a Parsed], findings: &mut Findings) -> Vec<&'a Network> {
     let mut networks: Vec<&Network> = documents.iter().flat_map(|document| &document.networks).collect();
     networks.sort_by_key(|network| network.span);
     let networks = drop_superseded(networks);

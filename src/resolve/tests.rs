@@ -158,8 +158,8 @@ fn guest_rules(guest: &GuestPolicy) -> Vec<String> {
 
 fn learning(resolved: &Resolved) -> &Method {
     assert_eq!(codes(resolved), Vec::<&str>::new(), "{:#?}", resolved.diagnostics);
-    match &resolved.guests[..] {
-        [GuestPolicy { treatment: Treatment::Learning(learning), .. }] => &learning.claimant.method,
+    match &resolved.guests.iter().map(|guest| &guest.treatment).collect::<Vec<_>>()[..] {
+        [Treatment::Learning(learning)] => &learning.claimant.method,
         other => panic!("expected a guest that learns: {other:#?}"),
     }
 }

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
@@ -44,6 +45,29 @@ pub(super) fn read_at_most(directory: &OwnedFd, name: &str, limit: u64) -> io::R
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// What tells one state of a file from another: every [`replace`] makes a new inode, and whoever writes into a file moves its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// The state of a file; `None` if there is none.
+pub(super) fn stamp(directory: &OwnedFd, name: &str) -> io::Result<Option<Stamp>> {
+    let status = match fs::openat(directory, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        file => File::from(file?).metadata()?,
+    };
+    Ok(Some(Stamp {
+        inode: status.ino(),
+        size: status.size(),
+        modified: (status.mtime(), status.mtime_nsec()),
+        changed: (status.ctime(), status.ctime_nsec()),
+    }))
 }
 
 /// Puts a file in place of another, so that a reader and a crash see the old one or the new one.

@@ -1,8 +1,10 @@
-//! The record as text: JSON that a person can read, one rule a line, in the words of `*-restore`.
+//! The record as text: JSON that a person can read, one rule a line, in the words of `*-restore`. There are two files, what is installed and what is about to
+//! be: the first is as long as the rule set, the second as a change.
 //!
 //! The types here are the file's format, versioned; those of the program may change without it. Everything is sorted, so equal records are equal bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +16,10 @@ use crate::plan::direct::{Pending, Possession};
 use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Table, save, words};
 
-use super::{Intent, Record, RecordedObject};
+use super::RecordedObject;
 
 /// Of the format below.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What every version of the file begins with.
 #[derive(Deserialize)]
@@ -27,20 +29,25 @@ struct Header {
     namespace: String,
 }
 
+/// Either file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     version: u32,
     boot_id: String,
     namespace: String,
-    verified: Half,
+    serial: u64,
+    /// As `ebtables nat libvirt-J-vnet0`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    made: BTreeSet<String>,
+    /// By `network NAME` and `interface DEVICE`.
+    #[serde(default)]
+    objects: BTreeMap<String, Entry>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     direct: BTreeMap<String, Owned>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    intent: Option<Half>,
 }
 
-/// Chains as `ebtables nat libvirt-J-vnet0`, objects as `network NAME` and `interface DEVICE`.
+/// Chains and objects in the same words, for who keeps them in a file of their own.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Half {
@@ -48,6 +55,19 @@ pub(super) struct Half {
     made: BTreeSet<String>,
     #[serde(default)]
     objects: BTreeMap<String, Entry>,
+}
+
+/// What one file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Page {
+    /// Of the file of what is installed, its own number; of the other, the number of the one that it was written beside. Else it says nothing.
+    pub serial: u64,
+    /// Base chains that we made, or are about to.
+    pub made: BTreeSet<ChainId>,
+    /// Objects with their rules.
+    pub objects: BTreeMap<Object, RecordedObject>,
+    /// What is ours in built-in chains.
+    pub direct: BTreeMap<ChainId, Possession>,
 }
 
 /// A [`Possession`].
@@ -86,14 +106,16 @@ struct Entry {
 }
 
 /// The whole file.
-pub(super) fn write(record: &Record, identity: &Identity) -> Vec<u8> {
+pub(super) fn write(page: &Page, identity: &Identity) -> Vec<u8> {
+    let Half { made, objects } = Half::of(&page.made, &page.objects);
     let document = Document {
         version: VERSION,
         boot_id: identity.boot_id.clone(),
         namespace: identity.namespace.to_string(),
-        verified: Half::of(&record.made, &record.objects),
-        direct: record.direct.iter().map(|(chain, possession)| (chain_text(chain), Owned::of(chain.family, possession))).collect(),
-        intent: record.intent.as_ref().map(|intent| Half::of(&intent.made, &intent.objects)),
+        serial: page.serial,
+        made,
+        objects,
+        direct: page.direct.iter().map(|(chain, possession)| (chain_text(chain), Owned::of(chain.family, possession))).collect(),
     };
     let mut bytes = Vec::new();
     // A blank a level: tens of thousands of lines are indented.
@@ -103,11 +125,11 @@ pub(super) fn write(record: &Record, identity: &Identity) -> Vec<u8> {
     bytes
 }
 
-/// The record in a file; `None` for one of another boot or namespace.
+/// What a file holds; `None` for one of another boot or namespace.
 ///
 /// # Errors
 /// What is wrong with the file, in words.
-pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Record>, String> {
+pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Page>, String> {
     let json = |error: serde_json::Error| error.to_string();
     let header: Header = serde_json::from_slice(bytes).map_err(json)?;
     if header.boot_id != identity.boot_id || header.namespace != identity.namespace.as_str() {
@@ -117,20 +139,13 @@ pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Record>, 
         return Err(format!("it has version {}, and this bridgeward reads version {VERSION}", header.version));
     }
     let document: Document = serde_json::from_slice(bytes).map_err(json)?;
-    let (made, objects) = document.verified.parse()?;
-    let intent = match document.intent {
-        Some(half) => {
-            let (made, objects) = half.parse()?;
-            Some(Intent { made, objects })
-        }
-        None => None,
-    };
+    let (made, objects) = Half { made: document.made, objects: document.objects }.parse()?;
     let direct = document.direct.into_iter().map(|(chain, owned)| {
         let chain = parse_chain(&chain)?;
         let possession = owned.parse(chain.family)?;
         Ok((chain, possession))
     });
-    Ok(Some(Record { made, objects, direct: direct.collect::<Result<_, String>>()?, intent }))
+    Ok(Some(Page { serial: document.serial, made, objects, direct: direct.collect::<Result<_, String>>()? }))
 }
 
 impl Half {
@@ -165,7 +180,7 @@ impl Entry {
         let [chains, shared, direct] = [&self.chains, &self.shared, &self.direct].map(parse_rules);
         let returning = self.returning.iter().map(|text| parse_chain(text)).collect::<Result<_, _>>()?;
         let rules = ObjectRules { keys, chains: chains?, returning, shared: shared?, direct: direct? };
-        Ok(RecordedObject { rules, source: self.source })
+        Ok(RecordedObject { rules: Arc::new(rules), source: self.source })
     }
 }
 

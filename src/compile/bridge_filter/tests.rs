@@ -273,7 +273,7 @@ fn a_closed_guest_neither_sends_nor_receives() {
 }
 
 fn compile_two(first: (&str, &str), second: (&str, &str), quirks: Quirks) -> crate::compile::Compiled {
-    let guests = [first, second].map(|(name, text)| guest(name, Treatment::Filtered(rules(text)))).into();
+    let guests = [first, second].map(|(name, text)| guest(name, Treatment::Filtered(rules(text))).into()).into();
     compile(&Resolved { guests, ..Resolved::default() }, quirks, Layout::default())
 }
 

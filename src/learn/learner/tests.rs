@@ -29,7 +29,7 @@ fn policy(guests: &[(&str, Learning)]) -> Resolved {
         learned: None,
         place,
     };
-    Resolved { guests: guests.iter().map(guest).collect(), ..Resolved::default() }
+    Resolved { guests: guests.iter().map(|known| guest(known).into()).collect(), ..Resolved::default() }
 }
 
 /// One guest `vnet0`, and what is known of it.

@@ -161,13 +161,15 @@ fn what_is_set_aside_stays_where_it_is() {
 
 #[test]
 fn a_prospect_names_what_is_ours_before_and_after_and_what_never_was() {
+    use std::sync::Arc;
+
     use crate::compile::{ObjectRules, PlacedRule};
     use crate::ruleset::{ChainRules, Family, Table, TableRules};
     let id = ChainId { family: Family::Ipv4, table: Table::Filter, chain: ChainName::new("FORWARD") };
     let placed = |letters: &str| rules(letters).into_iter().map(|rule| PlacedRule { rule, place: None }).collect();
     let wants = |letters| ObjectRules { direct: BTreeMap::from([(id.clone(), placed(letters))]), ..ObjectRules::default() };
     let mut desired = Desired {
-        objects: BTreeMap::from([(Object::Network("lab".into()), wants("ab"))]),
+        objects: BTreeMap::from([(Object::Network("lab".into()), Arc::new(wants("ab")))]),
         direct: BTreeMap::from([(id.clone(), settled("acd"))]),
         ..Desired::default()
     };

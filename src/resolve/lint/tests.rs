@@ -35,7 +35,7 @@ fn state<const N: usize>(texts: [String; N], quirks: Quirks) -> ([Parsed; N], Re
 fn rules(xml: &str, quirks: Quirks) -> Vec<PolicyRule> {
     let (_, mut resolved) = guest(xml, quirks);
     let guest = resolved.guests.pop().unwrap_or_else(|| panic!("{xml}: {:?}", resolved.diagnostics));
-    let Treatment::Filtered(rules) = guest.treatment else { panic!("nothing to learn here") };
+    let Treatment::Filtered(rules) = guest.treatment.clone() else { panic!("nothing to learn here") };
     rules
 }
 
