@@ -170,7 +170,7 @@ fn everything_is_kept(tools: Tools, poll: &str, word: &str) {
     daemon.wait_until("its deletion", || world.save_all() == good);
     let status = world.bridgeward(&["status"]);
     assert_eq!(status.code, Some(0), "{status}");
-    assert!(status.stdout.starts_with("all is well"), "{status}");
+    assert!(status.stdout.starts_with("the rules are as they should be"), "{status}");
     assert_eq!(daemon.end(Signal::TERM), Some(0));
     assert_eq!(world.save_all(), good, "stopping changed rules");
     let mut again = start(&world, &[]);
@@ -236,7 +236,7 @@ fn with_the_nf_tables_tools_another_user_than_root_will_do() {
     let identity = "--reuid 65534 --regid 65534 --clear-groups --inh-caps=+net_admin,+net_raw --ambient-caps=+net_admin,+net_raw";
     command.env("OWNER", "65534").env("IDENTITY", identity);
     let mut daemon = run_in(&world, command, &["--poll", "1h"]);
-    daemon.wait_until("the first pass", || world.bridgeward(&["status"]).stdout.starts_with("all is well"));
+    daemon.wait_until("the first pass", || world.bridgeward(&["status"]).stdout.starts_with("the rules are as they should be"));
     let good = world.save_all();
     assert!(good.contains("FO-vnet0"), "{good}");
     for tampering in ["iptables -F FO-vnet0", "ip6tables -F FO-vnet0", "ebtables -t nat -F"] {

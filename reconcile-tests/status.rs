@@ -48,7 +48,7 @@ fn drift_is_told_with_its_author_its_rules_and_its_end() {
     let mut daemon = started(&world, &["--poll", "1h"]);
     let well = world.bridgeward(&["status"]);
     assert_eq!(well.code, Some(0), "{well}");
-    assert!(well.stdout.starts_with("all is well: bridgeward "), "{well}");
+    assert!(well.stdout.starts_with("the rules are as they should be: bridgeward "), "{well}");
     assert!(well.stdout.contains("3 objects: 3 in force\n"), "{well}");
     assert!(well.stdout.contains("drift: none since the daemon came up\n"), "{well}");
     let good = world.save("iptables");
@@ -98,7 +98,7 @@ fn a_group_may_ask_for_the_status_and_for_nothing_else() {
     world.sh(&format!("install -m 0755 {} /run/bridgeward-program", env!("CARGO_BIN_EXE_bridgeward")));
     let member = "setpriv --reuid 65534 --regid adm --clear-groups";
     let told = world.sh(&format!("{member} /run/bridgeward-program status"));
-    assert!(told.starts_with("all is well"), "{told}");
+    assert!(told.starts_with("the rules are as they should be"), "{told}");
     let stranger = world.sh("setpriv --reuid 65534 --regid 65534 --clear-groups /run/bridgeward-program status 2>&1 || echo exit $?");
     assert!(
         stranger.contains("you may not ask the daemon at /run/bridgeward/bridgeward.sock") && stranger.ends_with("exit 2\n"),
@@ -123,7 +123,7 @@ fn daemons_of_two_namespaces_share_a_run_directory_and_each_answers_for_itself()
     let state = world.state().display().to_string();
     let second = world.serve("second", &["ip", "netns", "exec", "other", program, "run", "--state", &state]);
     let there = |arguments: &str| world.sh(&format!("ip netns exec other {program} {arguments} || true"));
-    first.wait_until("the second daemon", || there("status").starts_with("all is well"));
+    first.wait_until("the second daemon", || there("status").starts_with("the rules are as they should be"));
     let namespace = |text: &str| serde_json::from_str::<Value>(text).expect("a document")["daemon"]["namespace"].clone();
     let (own, other) = (document(&world)["daemon"]["namespace"].clone(), namespace(&there("status --format json")));
     assert_ne!(own, other);

@@ -273,12 +273,17 @@ impl Store {
             let (made, objects, direct) = (made.clone(), objects.clone(), record.direct.clone());
             Page { serial, made, objects, direct }
         });
+        let intent_stays = next.intent == disk.intent && (next.intent.is_some() || disk.stamps[1].is_none());
+        // A crash may come between the two files. An intent is there before the record that it stands beside, so that no claim is lost; one that is
+        // over goes after the record that ends it, which by its number it no longer belongs to.
+        if !intent_stays && next.intent.is_some() {
+            self.put(INTENT, next.intent.as_ref())?;
+        }
         if !stays {
             self.put(RECORD, next.record.as_ref())?;
         }
-        let intent_stays = next.intent == disk.intent && (next.intent.is_some() || disk.stamps[1].is_none());
-        if !intent_stays {
-            self.put(INTENT, next.intent.as_ref())?;
+        if !intent_stays && next.intent.is_none() {
+            self.put(INTENT, None)?;
         }
         next.stamps = self.stamps()?;
         *known = Some(next);
@@ -323,9 +328,13 @@ impl RecordedObject {
 
 impl Disk {
     fn stored(&self) -> Stored {
-        let serial = self.record.as_ref().map_or(0, |page| page.serial);
-        // One that is older than the record was done with, and a crash came before it was removed.
-        let intent = self.intent.clone().filter(|page| page.serial == serial);
+        // One that is older than the record was done with, and a crash came before it was removed; one that is younger than a record that is lost
+        // says too little.
+        let belongs = |intent: &Page| match &self.record {
+            Some(record) => intent.serial >= record.serial,
+            None => intent.serial == 0,
+        };
+        let intent = self.intent.clone().filter(belongs);
         let Page { made, objects, direct, .. } = match (&self.record, &intent) {
             (None, None) => return Stored::Absent,
             (record, _) => record.clone().unwrap_or_default(),

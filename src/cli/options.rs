@@ -165,7 +165,7 @@ Examples:
   bridgeward status --format json | jq -r '.objects[] | select(.state != \"in-force\") | .name'
 
 Asked at /run/bridgeward/bridgeward.sock by the group that `socket_group` in the configuration names, else by root only.
-Exit status: 0 all is well, 1 something needs a person, 2 no daemon runs in this network namespace.")]
+Exit status: 0 the rules are as they should be, 1 something needs a person, 2 no daemon runs in this network namespace.")]
     Status(Status),
 
     /// Remove everything that bridgeward owns from the kernel, and only that

@@ -100,7 +100,7 @@ fn text(status: &Status, now: SystemTime, style: Style) -> String {
     let well = match () {
         () if status.needs_person() => bold("something needs a person", "31", style),
         () if status.passes.is_empty() => bold("the first pass has not ended yet", "33", style),
-        () => bold("all is well", "32", style),
+        () => bold("the rules are as they should be", "32", style),
     };
     let _ = writeln!(
         out,

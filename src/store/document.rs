@@ -60,7 +60,7 @@ pub(super) struct Half {
 /// What one file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Page {
-    /// Of the file of what is installed, its own number; of the other, the number of the one that it was written beside. Else it says nothing.
+    /// Of the file of what is installed, its own number; of the other, the number of the one that it was written beside. Beside a later one it says nothing.
     pub serial: u64,
     /// Base chains that we made, or are about to.
     pub made: BTreeSet<ChainId>,
