@@ -1,5 +1,7 @@
 //! `run`: the daemon, with its log and its lock.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::options::{Global, Run};
 use super::settings::{Settings, block_on};
 use super::{Exit, log};
@@ -14,6 +16,7 @@ pub fn run(global: &Global, output: Output, options: &Run) -> anyhow::Result<Exi
     let settings = Settings::of(global, output)?;
     log::start(options.log_format.unwrap_or(settings.config.log), global.verbose, output)?;
     let reread = || Settings::of(global, output).map(|settings| orders(&settings, options));
+    allow_descriptors();
     block_on(async {
         let reconciler = settings.reconciler().await?;
         let _lock = reconciler.store().lock_as_daemon()?;
@@ -29,6 +32,14 @@ fn learned_store(settings: &Settings) -> Option<LearnedStore> {
     let identity = namespace::identity().inspect_err(|failure| tracing::error!("{failure}")).ok()?;
     let store = LearnedStore::open(&settings.config.learned_dir, identity);
     store.inspect_err(|failure| tracing::error!("learned addresses will not survive a restart: {failure}")).ok()
+}
+
+/// A guest whose address is being learned takes a descriptor, and a process may have 1,024 unless it asks for more.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the number of descriptors stays limited: about a thousand guests can learn at once");
+    }
 }
 
 fn orders(settings: &Settings, options: &Run) -> Orders {
