@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help build test bench nightly fuzz demo repair-times learning-crowd lint deny install clean
+.PHONY: help build test bench nightly fuzz demo repair-times learning-crowd lint deny install deb testdeb dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,9 +25,9 @@ nightly: ## The laws with 10,000 cases each, 300 kills, 1,000 passes beside anot
 	BRIDGEWARD_NIGHTLY=1 PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --release --test reconcile -- laws plan_real kill other_writer faults neighbours hostile
 	nice $(CARGO) bench --locked --bench hostile
 
-fuzz: ## Fuzz every reader of foreign text for 20 minutes each (FUZZ_SECONDS); needs cargo-fuzz and a nightly toolchain.
-	for target in $$($(CARGO) +nightly fuzz list); do \
-	  nice $(CARGO) +nightly fuzz run $$target -- -max_total_time=$${FUZZ_SECONDS:-1200} -timeout=10 || exit; \
+fuzz: ## Fuzz every reader of foreign text for 20 minutes each (FUZZ_SECONDS); needs cargo-fuzz.
+	for target in $$($(CARGO) fuzz list); do \
+	  nice $(CARGO) fuzz run -s none $$target -- -max_total_time=$${FUZZ_SECONDS:-1200} -timeout=10 || exit; \
 	done
 
 demo: ## Show it at work in a throwaway network namespace: diff, apply, a flush by hand, the repair.
