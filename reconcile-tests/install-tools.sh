@@ -5,7 +5,7 @@ set -euo pipefail
 packages=(
   iproute2 iptables ebtables nftables ipset util-linux iputils-ping procps # the kernel's rules and who sends packets through them
   libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 # a real libvirtd to live beside
-  udhcpc dhcpcd-base strace # real DHCP clients; a count of processes started
+  udhcpc dhcpcd-base strace libfaketime # real DHCP clients; a count of processes started; a clock that jumps
   systemd perl-base # systemd-analyze judges the unit; a peer for sockets
   firewalld ufw fail2ban dbus # the neighbours, each run in a namespace of its own
   libxml2-utils gcc libc6-dev libpcap-dev # xmllint for the schemas; a linker, and what pcap links to

@@ -7,6 +7,7 @@ mod cases_fixed;
 mod classic;
 mod classic_laws;
 mod cli;
+mod clock;
 mod compact;
 mod conformance;
 mod convergence;
