@@ -3,21 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::fixture::{FILTER, NETWORK, guest};
+use crate::fixture::{self, FILTER, NETWORK, guest};
 use crate::rules;
 use crate::world::World;
 
 /// The example that comes with the program.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/state");
-
-/// A world with a network and a guest that needs all three families.
-fn with_state() -> World {
-    let world = World::new();
-    world.write("lab.xml", NETWORK);
-    world.write("web.xml", FILTER);
-    world.write("vnet0.xml", &guest(0, "web"));
-    world
-}
 
 #[test]
 fn the_example_state_has_no_fault_not_even_a_warning() {
@@ -28,7 +19,7 @@ fn the_example_state_has_no_fault_not_even_a_warning() {
 
 #[test]
 fn check_shows_all_faults_of_all_files_with_their_places() {
-    let world = with_state();
+    let world = fixture::world();
     world.write("a.xml", "<network>\n  <name>a</name>\n  <forward mode='natt'/>\n</network>\n");
     world.write("b.xml", "<filter name='b'>\n  <rule action='acept' direction='in'/>\n</filter>\n");
     let answer = world.bridgeward(&["check"]);
@@ -40,7 +31,7 @@ fn check_shows_all_faults_of_all_files_with_their_places() {
 
 #[test]
 fn diff_and_dry_run_change_nothing_and_exit_1_then_0() {
-    let world = with_state();
+    let world = fixture::world();
     for arguments in [&["diff"][..], &["diff", "--stat"], &["diff", "--format", "json"], &["apply", "--dry-run"]] {
         let answer = world.bridgeward(arguments);
         assert_eq!(answer.code, Some(1), "{answer}");
@@ -55,7 +46,7 @@ fn diff_and_dry_run_change_nothing_and_exit_1_then_0() {
 
 #[test]
 fn diff_names_the_xml_behind_every_rule() {
-    let answer = with_state().bridgeward(&["diff"]);
+    let answer = fixture::world().bridgeward(&["diff"]);
     for words in ["lab.xml:", "web.xml:", "-i br-lab -o br-lab -j ACCEPT", "FO-vnet0", "libvirt-I-vnet0"] {
         assert!(answer.stdout.contains(words), "`{words}` is missing: {answer}");
     }
@@ -63,7 +54,7 @@ fn diff_names_the_xml_behind_every_rule() {
 
 #[test]
 fn json_is_one_versioned_document() {
-    let world = with_state();
+    let world = fixture::world();
     for arguments in [&["diff", "--format", "json"][..], &["render", "--format", "json"], &["check", "--format", "json"]] {
         let answer = world.bridgeward(arguments);
         let document: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer}"));
@@ -104,7 +95,7 @@ fn the_order_and_the_names_of_files_do_not_matter() {
 
 #[test]
 fn saved_rules_are_compared_without_root_and_without_a_kernel() {
-    let world = with_state();
+    let world = fixture::world();
     world.apply();
     let mut observed = vec!["diff".to_owned()];
     for tool in ["iptables", "ip6tables", "ebtables"] {
@@ -135,7 +126,7 @@ fn saved_rules_are_compared_without_root_and_without_a_kernel() {
 
 #[test]
 fn a_state_directory_that_is_missing_is_trouble_and_deletes_nothing() {
-    let world = with_state();
+    let world = fixture::world();
     world.apply();
     let good = world.save_all();
     for command in ["check", "render", "diff", "apply"] {
@@ -149,7 +140,7 @@ fn a_state_directory_that_is_missing_is_trouble_and_deletes_nothing() {
 
 #[test]
 fn a_tool_that_is_missing_is_trouble_and_is_named() {
-    let world = with_state();
+    let world = fixture::world();
     // A search path with everything but ebtables.
     world
         .sh("mkdir some; for tool in /usr/sbin/* /usr/bin/* /sbin/* /bin/*; do ln -sf $tool some/; done 2>/dev/null; rm -f some/ebtables*");
@@ -161,7 +152,7 @@ fn a_tool_that_is_missing_is_trouble_and_is_named() {
 
 #[test]
 fn an_unknown_key_in_the_configuration_is_shown_with_a_caret() {
-    let world = with_state();
+    let world = fixture::world();
     let config = world.scratch("bridgeward.toml");
     fs::write(&config, "strict = false\nqirks = \"fixed\"\n").expect("the scratch directory takes files");
     let answer = world.bridgeward(&["check", "--config", &config.display().to_string()]);
@@ -171,7 +162,7 @@ fn an_unknown_key_in_the_configuration_is_shown_with_a_caret() {
 
 #[test]
 fn the_shipped_configuration_is_read() {
-    let world = with_state();
+    let world = fixture::world();
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/bridgeward.toml");
     let answer = world.bridgeward(&["check", "--config", shipped]);
     assert_eq!(answer.code, Some(0), "{answer}");
@@ -193,7 +184,7 @@ fn purge_leaves_an_empty_host_empty() {
 
 #[test]
 fn a_purge_that_cannot_see_the_rules_does_not_say_that_they_are_gone() {
-    let world = with_state();
+    let world = fixture::world();
     world.apply();
     let program = world.scratch("bridgeward");
     fs::copy(env!("CARGO_BIN_EXE_bridgeward"), &program).expect("the program can be copied");
@@ -207,7 +198,7 @@ fn a_purge_that_cannot_see_the_rules_does_not_say_that_they_are_gone() {
 
 #[test]
 fn applies_at_the_same_time_wait_for_each_other() {
-    let world = with_state();
+    let world = fixture::world();
     let program = env!("CARGO_BIN_EXE_bridgeward");
     let state = world.state().display().to_string();
     let answers = world
@@ -218,7 +209,7 @@ fn applies_at_the_same_time_wait_for_each_other() {
 
 #[test]
 fn what_is_no_file_is_a_fault_and_is_never_waited_for() {
-    let world = with_state();
+    let world = fixture::world();
     world.sh("mkfifo state/pipe.xml; ln -s . state/loop; ln -s nowhere.xml state/dangling.xml; mkdir state/directory.xml");
     let answer = world.bridgeward(&["check"]);
     assert_eq!(answer.code, Some(1), "{answer}");
@@ -227,7 +218,7 @@ fn what_is_no_file_is_a_fault_and_is_never_waited_for() {
 
 #[test]
 fn filter_list_names_every_filter_and_its_users() {
-    let world = with_state();
+    let world = fixture::world();
     let answer = world.bridgeward(&["filter", "list"]);
     assert_eq!(answer.code, Some(0), "{answer}");
     let line = |name: &str| answer.stdout.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{answer}"));
@@ -246,7 +237,7 @@ fn filter_list_names_every_filter_and_its_users() {
 
 #[test]
 fn filter_show_prints_what_can_be_read_again() {
-    let world = with_state();
+    let world = fixture::world();
     for name in ["clean-traffic", "web"] {
         let answer = world.bridgeward(&["filter", "show", name]);
         assert_eq!(answer.code, Some(0), "{answer}");
@@ -262,7 +253,7 @@ fn filter_show_prints_what_can_be_read_again() {
 
 #[test]
 fn filter_show_draws_in_both_notations() {
-    let world = with_state();
+    let world = fixture::world();
     for (notation, head, jump) in [("dot", "digraph \"web\" {", "label=\"all frames\""), ("mermaid", "flowchart TB", "|\"all frames\"|")] {
         let answer = world.bridgeward(&["filter", "show", "web", "--graph", notation]);
         assert_eq!(answer.code, Some(0), "{answer}");
@@ -273,7 +264,7 @@ fn filter_show_draws_in_both_notations() {
 
 #[test]
 fn a_filter_that_is_not_there_is_said_with_the_nearest_name() {
-    let world = with_state();
+    let world = fixture::world();
     let answer = world.bridgeward(&["filter", "show", "clean-trafic"]);
     assert_eq!((answer.code, answer.stdout.as_str()), (Some(1), ""), "{answer}");
     assert!(answer.stderr.contains("did you mean `clean-traffic`?"), "{answer}");
@@ -285,7 +276,7 @@ fn a_filter_that_is_not_there_is_said_with_the_nearest_name() {
 
 #[test]
 fn only_check_remarks_on_rules_that_are_right_and_hardly_meant() {
-    let world = with_state();
+    let world = fixture::world();
     world.write(
         "web.xml",
         &FILTER.replace("<rule action='accept'", "<rule action='drop' direction='in' priority='1'><all/></rule><rule action='accept'"),

@@ -1,5 +1,7 @@
 //! The small state that most cases start from: a network, a filter with rules in all three families, and guests.
 
+use crate::world::World;
+
 /// A nat network with both families, DHCP, on `br-lab`.
 pub const NETWORK: &str = "<network>
   <name>lab</name>
@@ -30,4 +32,13 @@ pub fn guest(number: usize, filter: &str) -> String {
 </filterbinding>
 "
     )
+}
+
+/// A world with the network, the filter and one guest; nothing is installed.
+pub fn world() -> World {
+    let world = World::new();
+    world.write("lab.xml", NETWORK);
+    world.write("web.xml", FILTER);
+    world.write("vnet0.xml", &guest(0, "web"));
+    world
 }

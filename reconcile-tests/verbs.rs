@@ -6,16 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::Value;
 
-use crate::fixture::{FILTER, NETWORK, guest};
+use crate::fixture::{self, FILTER, NETWORK, guest};
 use crate::world::{Answer, World};
-
-fn with_state() -> World {
-    let world = World::new();
-    world.write("lab.xml", NETWORK);
-    world.write("web.xml", FILTER);
-    world.write("vnet0.xml", &guest(0, "web"));
-    world
-}
 
 /// Writes a file beside the state and defines what is in it.
 fn define(world: &World, kind: &str, xml: &str) -> Answer {
@@ -39,7 +31,7 @@ fn uuid(text: &str) -> &str {
 
 #[test]
 fn a_new_definition_gets_a_uuid_and_a_file_of_its_name() {
-    let world = with_state();
+    let world = fixture::world();
     let answer = define(
         &world,
         "filter",
@@ -56,7 +48,7 @@ fn a_new_definition_gets_a_uuid_and_a_file_of_its_name() {
 
 #[test]
 fn a_known_name_is_replaced_where_it_is_and_keeps_its_uuid_mode_and_owner() {
-    let world = with_state();
+    let world = fixture::world();
     let file = world.state().join("web.xml");
     assert_eq!(define(&world, "filter", FILTER).code, Some(0));
     let before = read(&world, "web.xml");
@@ -74,7 +66,7 @@ fn a_known_name_is_replaced_where_it_is_and_keeps_its_uuid_mode_and_owner() {
 
 #[test]
 fn what_is_unsound_alone_or_together_is_refused_and_nothing_is_written() {
-    let world = with_state();
+    let world = fixture::world();
     let before = world.sh("find state -type f | sort | xargs sha256sum");
     refused(&define(&world, "filter", &FILTER.replace("443", "44x")), "new.xml:3");
     // Sound alone; but the guest that uses `web` gives no PORT.
@@ -92,7 +84,7 @@ fn what_is_unsound_alone_or_together_is_refused_and_nothing_is_written() {
 
 #[test]
 fn somebody_elses_broken_file_does_not_keep_a_definition_out() {
-    let world = with_state();
+    let world = fixture::world();
     world.write("broken.xml", "<filter name='broken'><rule action='fly'/></filter>");
     world.write("empty.xml", "");
     assert_eq!(define(&world, "filter", &FILTER.replace("443", "8443")).code, Some(0));
@@ -103,7 +95,7 @@ fn somebody_elses_broken_file_does_not_keep_a_definition_out() {
 
 #[test]
 fn a_dry_run_shows_the_rules_and_writes_nothing() {
-    let world = with_state();
+    let world = fixture::world();
     let file = world.scratch("new.xml");
     fs::write(&file, FILTER.replace("443", "8443")).expect("the scratch directory takes files");
     let answer = world.bridgeward(&["filter", "define", "--dry-run", &file.display().to_string()]);
@@ -126,7 +118,7 @@ fn a_dry_run_shows_the_rules_and_writes_nothing() {
 
 #[test]
 fn what_is_in_use_stays_and_it_is_said_by_whom() {
-    let world = with_state();
+    let world = fixture::world();
     refused(&world.bridgeward(&["filter", "undefine", "web"]), "in use by interface vnet0");
     refused(&world.bridgeward(&["filter", "undefine", "clean-traffic"]), "built in");
     refused(&world.bridgeward(&["filter", "undefine", "wbe"]), "there is no filter `wbe`");
@@ -146,7 +138,7 @@ fn what_is_in_use_stays_and_it_is_said_by_whom() {
 
 #[test]
 fn the_running_daemon_installs_what_is_defined() {
-    let world = with_state();
+    let world = fixture::world();
     let mut daemon = world.run(&[]);
     daemon.wait_until("the first pass", || world.in_sync());
     assert_eq!(define(&world, "filter", &FILTER.replace("443", "8443")).code, Some(0));
@@ -168,7 +160,7 @@ fn editor(world: &World, edits: &[&str]) -> String {
 
 #[test]
 fn an_edit_is_checked_and_written() {
-    let world = with_state();
+    let world = fixture::world();
     let editor = editor(&world, &["s/443/8443/", "s/8443/8443/", "s/web/renamed/"]);
     let edit = || world.bridgeward_with(&[("EDITOR", &editor)], &["filter", "edit", "web"]);
     let answer = edit();
@@ -181,7 +173,7 @@ fn an_edit_is_checked_and_written() {
 
 #[test]
 fn a_stock_filter_that_is_edited_becomes_a_file() {
-    let world = with_state();
+    let world = fixture::world();
     let editor = editor(&world, &["s/-650/-640/"]);
     let answer = world.bridgeward_with(&[("VISUAL", &editor), ("EDITOR", "false")], &["filter", "edit", "clean-traffic"]);
     assert_eq!(answer.code, Some(0), "{answer}");
@@ -190,7 +182,7 @@ fn a_stock_filter_that_is_edited_becomes_a_file() {
 
 #[test]
 fn a_faulty_edit_is_shown_with_carets_and_can_be_edited_again() {
-    let world = with_state();
+    let world = fixture::world();
     let editor = editor(&world, &["s/443/44x/", "s/44x/8443/"]);
     let program = env!("CARGO_BIN_EXE_bridgeward");
     let command = format!("EDITOR={editor} {program} --state state filter edit web");
@@ -201,7 +193,7 @@ fn a_faulty_edit_is_shown_with_carets_and_can_be_edited_again() {
 
 #[test]
 fn without_a_terminal_a_faulty_edit_is_kept_for_later() {
-    let world = with_state();
+    let world = fixture::world();
     let editor = editor(&world, &["s/443/44x/"]);
     let answer =
         world.bridgeward_with(&[("EDITOR", &editor), ("TMPDIR", &world.scratch("").display().to_string())], &["filter", "edit", "web"]);
@@ -213,7 +205,7 @@ fn without_a_terminal_a_faulty_edit_is_kept_for_later() {
 
 #[test]
 fn what_somebody_else_writes_during_an_edit_is_not_lost() {
-    let world = with_state();
+    let world = fixture::world();
     let editor = editor(&world, &["s/443/8443/"]);
     let answer = world.bridgeward_with(
         &[("EDITOR", &format!("sh -c 'echo \"<filter name=\\\"web\\\"/>\" > {}/web.xml; {editor} \"$1\"' -", world.state().display()))],
@@ -225,7 +217,7 @@ fn what_somebody_else_writes_during_an_edit_is_not_lost() {
 
 #[test]
 fn network_list_and_show_tell_what_there_is() {
-    let world = with_state();
+    let world = fixture::world();
     let answer = world.bridgeward(&["network", "list"]);
     assert_eq!(answer.code, Some(0), "{answer}");
     for words in ["lab ", "nat ", "br-lab", "10.40.0.1/24, fd40::1/64", "lab.xml:1"] {
@@ -238,7 +230,7 @@ fn network_list_and_show_tell_what_there_is() {
 
 #[test]
 fn interface_show_sums_what_the_live_rules_have_seen() {
-    let world = with_state();
+    let world = fixture::world();
     world.apply();
     // Frames from the guest's side of the wire, which has the address of nobody: its chain drops them.
     world.sh("ip link add br-lab type bridge; ip link set br-lab up
@@ -261,7 +253,7 @@ fn interface_show_sums_what_the_live_rules_have_seen() {
 
 #[test]
 fn a_long_step_is_told_of_on_a_terminal_and_nowhere_else() {
-    let world = with_state();
+    let world = fixture::world();
     world.sh("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding");
     world.apply();
     world.sh(r#"printf '#!/bin/sh\nexec /usr/sbin/ebtables "$@"\n' >slow
@@ -277,7 +269,7 @@ fn a_long_step_is_told_of_on_a_terminal_and_nowhere_else() {
 
 #[test]
 fn a_host_is_drawn_in_every_notation() {
-    let world = with_state();
+    let world = fixture::world();
     for (notation, head) in [("svg", "<svg "), ("dot", "digraph"), ("mermaid", "flowchart")] {
         let answer = world.bridgeward(&["graph", "--format", notation]);
         assert_eq!(answer.code, Some(0), "{answer}");

@@ -6,6 +6,7 @@
 
 mod directory;
 mod document;
+mod header;
 pub mod learned;
 mod lock;
 pub mod plan_file;

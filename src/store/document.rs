@@ -17,17 +17,10 @@ use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainId, ChainName, Family, LiveRule, Table, save, words};
 
 use super::RecordedObject;
+use super::header::Header;
 
 /// Of the format below.
 const VERSION: u32 = 2;
-
-/// What every version of the file begins with.
-#[derive(Deserialize)]
-struct Header {
-    version: u32,
-    boot_id: String,
-    namespace: String,
-}
 
 /// Either file.
 #[derive(Serialize, Deserialize)]
@@ -130,15 +123,12 @@ pub(super) fn write(page: &Page, identity: &Identity) -> Vec<u8> {
 /// # Errors
 /// What is wrong with the file, in words.
 pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Page>, String> {
-    let json = |error: serde_json::Error| error.to_string();
-    let header: Header = serde_json::from_slice(bytes).map_err(json)?;
-    if header.boot_id != identity.boot_id || header.namespace != identity.namespace.as_str() {
+    let header = Header::read(bytes)?;
+    if !header.same_boot(identity) || !header.same_namespace(identity) {
         return Ok(None);
     }
-    if header.version != VERSION {
-        return Err(format!("it has version {}, and this bridgeward reads version {VERSION}", header.version));
-    }
-    let document: Document = serde_json::from_slice(bytes).map_err(json)?;
+    header.require(VERSION)?;
+    let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let (made, objects) = Half { made: document.made, objects: document.objects }.parse()?;
     let direct = document.direct.into_iter().map(|(chain, owned)| {
         let chain = parse_chain(&chain)?;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::header::Header;
 use super::{Saved, StoreFailure, directory};
 use crate::addr::{DeviceName, Mac};
 use crate::backend::namespace::Identity;
@@ -56,13 +57,6 @@ struct Document {
     boot_id: String,
     namespace: String,
     guests: Vec<Guest>,
-}
-
-#[derive(Deserialize)]
-struct Header {
-    version: u32,
-    boot_id: String,
-    namespace: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -143,8 +137,8 @@ impl LearnedStore {
                 continue;
             }
             let file = entry.path().join(FILE);
-            let header = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Header>(&bytes).ok());
-            if header.is_some_and(|header| header.boot_id != self.identity.boot_id) {
+            let header = fs::read(&file).ok().and_then(|bytes| Header::read(&bytes).ok());
+            if header.is_some_and(|header| !header.same_boot(&self.identity)) {
                 let _ = fs::remove_file(&file).and_then(|()| fs::remove_dir(entry.path()));
             }
         }
@@ -193,16 +187,12 @@ fn write(learned: &Learned, identity: &Identity) -> Vec<u8> {
 
 /// The addresses in a file; `None` for one of another namespace, or of another boot where that makes another namespace.
 fn parse(bytes: &[u8], identity: &Identity) -> Result<Option<Learned>, String> {
-    let json = |error: serde_json::Error| error.to_string();
-    let header: Header = serde_json::from_slice(bytes).map_err(json)?;
-    let same = header.namespace == identity.namespace.as_str() && (header.boot_id == identity.boot_id || header.namespace == HOST);
-    if !same {
+    let header = Header::read(bytes)?;
+    if !header.same_namespace(identity) || !(header.same_boot(identity) || header.namespace == HOST) {
         return Ok(None);
     }
-    if header.version != VERSION {
-        return Err(format!("it has version {}, and this bridgeward reads version {VERSION}", header.version));
-    }
-    let document: Document = serde_json::from_slice(bytes).map_err(json)?;
+    header.require(VERSION)?;
+    let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let guests = document.guests.into_iter().map(Guest::parse);
     Ok(Some(Learned(guests.collect::<Result<_, String>>()?)))
 }
