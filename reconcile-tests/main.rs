@@ -23,6 +23,7 @@ mod hostile;
 mod invalid;
 mod kill;
 mod kill_anywhere;
+mod knowledge;
 mod learning;
 mod libvirt_beside;
 mod libvirt_move;

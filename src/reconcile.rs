@@ -2,12 +2,13 @@
 //!
 //! All policy of retrying and giving up is in this folder: [`Reconciler::pass`] runs rounds until a plan comes out empty.
 //! A busy tool is asked again, an object that a tool refuses is set aside ([`isolate`]), a rule that does not stay is named and left alone for a
-//! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
+//! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]). What was read last is not read again while nobody wrote ([`knowledge`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
 //! Rules may be on [`trial`], and a pass may be made without writing anything, or be the one that a plan on paper describes ([`look`]).
 
 pub mod cache;
 pub mod compute;
 pub mod isolate;
+mod knowledge;
 pub mod look;
 mod memory;
 pub mod park;
@@ -35,6 +36,7 @@ use crate::source::Position;
 use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored, WriteLock};
 use compute::Computed;
 use isolate::Suspects;
+use knowledge::{Knowledge, Look};
 use park::Parking;
 use prerequisite::Mending;
 use report::{Held, Report, Stuck};
@@ -68,6 +70,8 @@ pub struct Reconciler<K> {
     stuck: BTreeMap<Object, Setback>,
     /// Guests that a libvirtd is writing.
     parking: Parking,
+    /// The rules as they were read last.
+    knowledge: Knowledge,
     /// Called after every step that can take long, for a watchdog.
     beat: fn(),
     /// How to start somebody who takes rules on trial back if we cannot.
@@ -126,6 +130,8 @@ enum Round {
     Refused(Suspects),
     /// A tool refused something; the next round looks whether somebody else's writing is the reason.
     Doubted,
+    /// Somebody wrote since the rules were read that the plan was made from; the next round reads them.
+    Overtaken,
     /// A tool was busy.
     Busy(Refusal),
     /// What is left to do does not stay done.
@@ -141,6 +147,9 @@ struct Pass<'a> {
     kept: BTreeMap<Object, Keeping>,
     report: Report,
     last: Option<Commit>,
+    /// Whether the rules have to be read before the next plan, and whether those that the last one was made from were.
+    look: Look,
+    read: bool,
     /// Who was refused last, and what the plan was made from.
     doubted: Option<(Suspects, Observed)>,
     /// How often that came to nothing.
@@ -167,6 +176,7 @@ impl<K: Kernel> Reconciler<K> {
             refused: BTreeMap::new(),
             stuck: BTreeMap::new(),
             parking,
+            knowledge: Knowledge::default(),
             beat: || (),
             guard: None,
             manage_sysctls: false,
@@ -190,6 +200,11 @@ impl<K: Kernel> Reconciler<K> {
         self.kernel.generation()
     }
 
+    /// Has the next pass read the kernel's rules, whatever the generation says.
+    pub fn look_anew(&mut self) {
+        self.knowledge.forget();
+    }
+
     /// The process ids of our tools that committed since the last call; see [`Kernel::writers`].
     pub fn writers(&self) -> BTreeSet<u32> {
         self.kernel.writers()
@@ -209,11 +224,13 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     /// Brings the kernel to `computed`, whatever is on trial. Call it with the lock held.
-    async fn enforce(&mut self, computed: &Computed, within: Option<Duration>) -> Result<Report, Failure> {
+    async fn enforce(&mut self, computed: &Computed, look: Look, within: Option<Duration>) -> Result<Report, Failure> {
         self.forgive(computed);
         let mut pass = Self::begin(computed, self.store.load()?);
+        pass.look = look;
         pass.within = within;
         self.finish(&mut pass).await?;
+        self.knowledge.keep(pass.observed, &pass.report);
         Ok(pass.report)
     }
 
@@ -275,7 +292,7 @@ impl<K: Kernel> Reconciler<K> {
                     }
                     isolate::Verdict::Unclear => pass.aside = isolate::aside(&suspects),
                 },
-                Round::Doubted => {}
+                Round::Doubted | Round::Overtaken => {}
                 Round::Busy(refusal) => {
                     busy += 1;
                     if busy == BUSY_TRIES {
@@ -324,6 +341,8 @@ impl<K: Kernel> Reconciler<K> {
             kept: BTreeMap::new(),
             report,
             last: None,
+            look: Look::Always,
+            read: false,
             doubted: None,
             chances: 0,
             same: 1,
@@ -338,7 +357,14 @@ impl<K: Kernel> Reconciler<K> {
     async fn plan(&mut self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
         // Asked before looking: whoever writes in between moves it, and that is noticed.
         pass.report.generation = self.kernel.generation();
-        pass.observed = self.kernel.observe(&Family::ALL).await;
+        let known = self.knowledge.take(pass.report.generation).filter(|_| pass.look == Look::UnlessKnown);
+        pass.read = known.is_none();
+        // What was read before takes as much memory as what is read now.
+        pass.observed = Observed::default();
+        pass.observed = match known {
+            Some(known) => known,
+            None => self.kernel.observe(&Family::ALL).await,
+        };
         (self.beat)();
         pass.report.parked = self.parking.look(&pass.observed, Instant::now());
         let plan = self.replan(pass, false)?;
@@ -397,6 +423,9 @@ impl<K: Kernel> Reconciler<K> {
         }
         self.begin_trial(pass).await?;
         self.intend(pass, &plan)?;
+        if !pass.read && self.kernel.generation() != pass.report.generation {
+            return Ok(Round::Overtaken);
+        }
         for phase in &plan.phases {
             match self.commit(phase, &mut pass.report).await? {
                 Some(Round::Refused(suspects)) => {

@@ -3,7 +3,7 @@
 //! It knows nothing of plans: text goes in, save text comes out, and a rule is looked up by what [`save::parse_rule`] makes of
 //! it. A table is committed whole or not at all; a jump to a chain that is not there, a second chain of one name, the deletion
 //! of a rule that is not there or of a chain that is in use are refused with the line. Every rule has a counter that lives as
-//! long as the rule does. It can be told to fail.
+//! long as the rule does. Every restore moves its generation. It can be told to fail.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -28,6 +28,17 @@ struct State {
     refusals: VecDeque<Refusal>,
     intruders: VecDeque<(Family, String)>,
     commits: Vec<(Family, String)>,
+    calls: Vec<Call>,
+    generation: u32,
+}
+
+/// What it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// To show its rules.
+    Observe,
+    /// To change those of a family.
+    Commit(Family),
 }
 
 /// The chains of one table.
@@ -105,6 +116,11 @@ impl Fake {
         self.state().commits.clone()
     }
 
+    /// What it was asked for since the last call of this, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.state().calls)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -112,7 +128,8 @@ impl Fake {
 
 impl Kernel for Fake {
     async fn observe(&self, families: &[Family]) -> Observed {
-        let state = self.state();
+        let mut state = self.state();
+        state.calls.push(Call::Observe);
         let observe = |family: Family| {
             let read = || {
                 save::parse(family, &state.save(family)).map_or_else(|fault| Observation::Unreadable(fault.to_string()), Observation::Read)
@@ -122,8 +139,13 @@ impl Kernel for Fake {
         Observed { families: families.iter().map(|family| observe(*family)).collect() }
     }
 
+    fn generation(&self) -> Option<u32> {
+        Some(self.state().generation)
+    }
+
     async fn commit(&self, family: Family, script: &Script) -> Result<(), Refusal> {
         let mut state = self.state();
+        state.calls.push(Call::Commit(family));
         if let Some((family, text)) = state.intruders.pop_front() {
             state.restore(family, &text)?;
         }
@@ -137,6 +159,8 @@ impl Kernel for Fake {
 
 impl State {
     fn restore(&mut self, family: Family, text: &str) -> Result<(), Refusal> {
+        // A refused one may have changed tables before it was.
+        self.generation += 1;
         let mut open: Option<(Table, Chains)> = None;
         let tables = self.tables.entry(family).or_default();
         for (index, line) in text.lines().enumerate() {

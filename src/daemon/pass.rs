@@ -96,9 +96,11 @@ impl<K: Kernel> Daemon<K> {
         let writers = std::mem::take(&mut self.writers);
         let heard = self.heard.take();
         let (begun, started) = (Moment::now(), Instant::now());
-        if self.reads_everything(&cause) {
-            // Not even the stamps of files are believed.
+        let everything = self.reads_everything(&cause);
+        if everything {
+            // Neither the stamps of files are believed nor the generation of the rules.
             self.loaded = None;
+            self.reconciler.look_anew();
         }
         let unreadable = self.read().await;
         self.lessons.attend(&self.computed.resolved, self.orders.quirks).await;
@@ -133,7 +135,9 @@ impl<K: Kernel> Daemon<K> {
         self.look_again = report.is_some_and(|report| !report.parked.is_empty());
         // What does not stay as written is tried again at the next poll.
         self.verified = report.filter(|report| report.stuck.is_empty()).and_then(|report| report.generation);
-        self.look_by = Instant::now() + full_look();
+        if everything {
+            self.look_by = Instant::now() + full_look();
+        }
         Answer::new(unreadable, &self.computed, outcome)
     }
 
@@ -161,7 +165,7 @@ impl<K: Kernel> Daemon<K> {
         tokio::task::block_in_place(|| load::load_again(&self.orders.state, before))
     }
 
-    /// Whether a pass for this cause opens every file, changed or not: now and then, and whenever a person or a start asks.
+    /// Whether a pass for this cause opens every file, changed or not, and reads the rules before it plans: now and then, and whenever a person or a start asks.
     fn reads_everything(&self, cause: &Cause) -> bool {
         match cause {
             Cause::Files | Cause::Links | Cause::Learned(_) | Cause::Rules(_) | Cause::Poll => Instant::now() >= self.look_by,

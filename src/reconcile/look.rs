@@ -122,7 +122,7 @@ impl<K: Kernel> Reconciler<K> {
                 }
                 Some(Round::Refused(suspects)) => (suspects.refusal, suspects.line),
                 Some(Round::Busy(refusal)) => (refusal, String::new()),
-                Some(Round::InSync | Round::Committed(_) | Round::Doubted | Round::GivenUp) => {
+                Some(Round::InSync | Round::Committed(_) | Round::Doubted | Round::Overtaken | Round::GivenUp) => {
                     unreachable!("a commit ends well, busy or refused")
                 }
             };

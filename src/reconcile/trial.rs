@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 
 use super::compute::Computed;
+use super::knowledge::Look;
 use super::report::{Report, TrialState};
 use super::{Failure, Pass, Reconciler, memory};
 use crate::backend::Kernel;
@@ -108,17 +109,22 @@ impl<K: Kernel> Reconciler<K> {
         let outcome = match (&trial, urge) {
             (Some(trial), Urge::Keep) if trial.taken_back.is_some() && same_files(trial) => {
                 let earlier = trial.earlier.iter().map(|(object, known)| (object.clone(), known.rules.clone()));
-                self.enforce(&only(earlier.collect()), None).await
+                self.enforce(&only(earlier.collect()), Look::Always, None).await
             }
             // Whatever the files say by now is not what is tried out.
             (Some(trial), Urge::Keep) if trial.taken_back.is_none() && !same_files(trial) => {
-                let Stored::Found(record) = self.store.load()? else { return self.enforce(computed, None).await };
-                self.enforce(&only(memory::installed(&record).objects), None).await
+                let Stored::Found(record) = self.store.load()? else { return self.enforce(computed, Look::Always, None).await };
+                self.enforce(&only(memory::installed(&record).objects), Look::Always, None).await
             }
-            (Some(trial), Urge::Keep) if trial.taken_back.is_none() => self.enforce(computed, None).await,
+            (Some(trial), Urge::Keep) if trial.taken_back.is_none() => self.enforce(computed, Look::Always, None).await,
             (_, urge) => {
                 self.clear_way().await?;
-                self.enforce(computed, if let Urge::Try(within) = urge { Some(within) } else { None }).await
+                let (look, within) = match urge {
+                    Urge::Keep => (Look::UnlessKnown, None),
+                    Urge::Apply => (Look::Always, None),
+                    Urge::Try(within) => (Look::Always, Some(within)),
+                };
+                self.enforce(computed, look, within).await
             }
         };
         let mut report = outcome?;
@@ -197,7 +203,7 @@ impl<K: Kernel> Reconciler<K> {
         let Some(trial) = self.store.trial()?.filter(Trial::is_due) else { return Ok(None) };
         tracing::warn!("nobody confirmed in time: the earlier rules come back");
         let earlier = trial.earlier.iter().map(|(object, known)| (object.clone(), known.rules.clone()));
-        let mut report = self.enforce(&only(earlier.collect()), None).await?;
+        let mut report = self.enforce(&only(earlier.collect()), Look::Always, None).await?;
         self.store.save_trial(&Trial { taken_back: Some(since_boot()), ..trial })?;
         report.trial = self.trial_state()?;
         Ok(Some(report))
