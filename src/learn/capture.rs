@@ -1,15 +1,21 @@
 //! Listening on the taps of guests that learn: frames off the wire, decoded, into one channel.
 //!
-//! One capture per tap and no thread per capture. The alternative, one capture on all devices at once, would show every frame of the host
-//! to our filter and let one guest's flood push the others' frames out of the one buffer. Opening and closing wait for the kernel
-//! (10 to 30 ms each), so that is done on a few threads for blocking work, never on those of the runtime.
+//! One socket per tap and no thread per socket. The alternative, one socket for all devices at once, would show every frame of the host
+//! to our filter and let one guest's flood push the others' frames out of the one buffer. Compiling a filter takes a while, and closing waits for
+//! the kernel (10 to 30 ms), so that is done on a few threads for blocking work, never on those of the runtime.
+//!
+//! libpcap compiles the filters but does not listen: it hears before it filters, so what was heard before has to be filtered again by itself,
+//! where (1.10.3) the direction of a frame is not known. A socket of our own has its filter before it has its device.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pcap::{Active, Capture};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -22,13 +28,13 @@ use super::tap::Tap;
 use crate::addr::{DeviceName, Mac};
 
 /// So many frames of one guest wait in the kernel at most, in bytes; of more, the kernel drops the rest before they cost us anything.
-const BUFFER: i32 = 32 << 10;
+const BUFFER: usize = 32 << 10;
 /// Frames of one guest that are decoded: a burst, then so many a second, as in libvirt.
 const BURST: u32 = 50;
 const RATE: f64 = 10.0;
-/// Whoever sends more is not listened to for so long.
+/// Whoever sends more is not listened to for so long; nor is a device that is gone, or went down.
 const PAUSE: Duration = Duration::from_millis(100);
-/// So many captures are opened or closed at the same time, each on a thread.
+/// So many sockets are opened or closed at the same time, each on a thread.
 const PARALLEL: usize = 32;
 /// Frames that wait to be judged.
 const QUEUE: usize = 256;
@@ -92,13 +98,8 @@ impl Captures {
     }
 
     /// How many taps are listened to.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.running.len()
-    }
-
-    /// Whether nobody is listened to.
-    pub fn is_empty(&self) -> bool {
-        self.running.is_empty()
     }
 
     /// Listens to these guests and to no others: opens what is missing where the tap is there and up, and closes what is no longer wanted,
@@ -120,6 +121,7 @@ impl Captures {
             }
             let listening = Listening {
                 device: device.clone(),
+                index: tap.index,
                 mac,
                 hearing,
                 sender: self.sender.clone(),
@@ -149,21 +151,21 @@ impl Captures {
     }
 }
 
-/// An open capture; closed on a thread for blocking work when dropped.
+/// An open socket; closed on a thread for blocking work when dropped.
 struct Ear {
-    capture: Option<AsyncFd<Capture<Active>>>,
+    socket: Option<AsyncFd<Socket>>,
     permits: Arc<Semaphore>,
 }
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        let Some(capture) = self.capture.take() else { return };
+        let Some(socket) = self.socket.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return };
-        let capture = capture.into_inner();
+        let socket = socket.into_inner();
         let permits = Arc::clone(&self.permits);
         runtime.spawn(async move {
             let _permit = permits.acquire().await;
-            let _ = tokio::task::spawn_blocking(move || drop(capture)).await;
+            let _ = tokio::task::spawn_blocking(move || drop(socket)).await;
         });
     }
 }
@@ -187,6 +189,7 @@ impl Drop for Opening {
 /// What one capture works with.
 struct Listening {
     device: DeviceName,
+    index: u32,
     mac: Mac,
     hearing: Hearing,
     sender: mpsc::Sender<Heard>,
@@ -195,85 +198,104 @@ struct Listening {
 }
 
 impl Listening {
-    /// Opens a capture and hands on what it hears until the device is gone.
+    /// Opens a socket and hands on what it hears until the device is gone.
     async fn run(self, opening: Opening) {
         let opened = self.open().await;
         drop(opening);
         let reason = match opened {
-            Ok(mut ear) => hear(&mut ear, &self.device, &self.sender, &self.counts).await,
+            Ok(mut ear) => self.hear(&mut ear).await,
             Err(error) => error.to_string(),
         };
+        // Nobody asks for the device again before it is looked for again.
+        tokio::time::sleep(PAUSE).await;
         // Whoever listens may have gone.
         let _ = self.sender.send(Heard::Silence(self.device, reason)).await;
     }
 
-    async fn open(&self) -> Result<Ear, pcap::Error> {
-        let (name, mac, hearing) = (self.device.clone(), self.mac, self.hearing);
-        let opening = move || {
-            let capture = Capture::from_device(name.as_str())?
-                .immediate_mode(true)
-                .promisc(false)
-                .snaplen(hearing.snap_length())
-                .buffer_size(BUFFER)
-                .open()?;
-            let mut capture = capture.setnonblock()?;
-            capture.filter(&hearing.program(mac), true)?;
-            Ok(capture)
-        };
-        let capture = {
+    async fn open(&self) -> io::Result<Ear> {
+        let (index, mac, hearing) = (self.index, self.mac, self.hearing);
+        let opening = move || open(index, &hearing.program(mac).map_err(io::Error::other)?);
+        let socket = {
             let _permit = self.permits.acquire().await;
-            tokio::task::spawn_blocking(opening).await.unwrap_or_else(|gone| Err(pcap::Error::PcapError(gone.to_string())))?
+            tokio::task::spawn_blocking(opening).await??
         };
-        Ok(Ear { capture: Some(register(capture)?), permits: Arc::clone(&self.permits) })
+        Ok(Ear { socket: Some(register(socket)?), permits: Arc::clone(&self.permits) })
     }
-}
 
-/// Has the runtime wake us for frames, and for the end of the device: an error on the descriptor, which is no frame.
-#[allow(unsafe_code, reason = "tokio's registration is unsafe by signature; see the argument inside")]
-fn register(capture: Capture<Active>) -> Result<AsyncFd<Capture<Active>>, pcap::Error> {
-    // SAFETY: the capture owns its descriptor from `open` until it is closed when dropped, always answers `as_raw_fd` with it, and the
-    // `AsyncFd` owns the capture.
-    let registered = unsafe { AsyncFd::register_with_interest(capture, Interest::READABLE | Interest::ERROR) };
-    registered.map_err(|error| pcap::Error::PcapError(error.to_string()))
-}
-
-/// Hands on frames; returns why there are no more.
-async fn hear(ear: &mut Ear, device: &DeviceName, sender: &mpsc::Sender<Heard>, counts: &Counts) -> String {
-    let start = Instant::now();
-    let mut bucket = Bucket::full(BURST, RATE);
-    let Some(capture) = &mut ear.capture else { return String::new() };
-    loop {
-        let mut guard = match capture.ready_mut(Interest::READABLE | Interest::ERROR).await {
-            Ok(guard) => guard,
-            Err(error) => return error.to_string(),
-        };
-        let decoded = match guard.get_inner_mut().next_packet() {
-            Ok(_) if !bucket.take(start.elapsed()) => {
-                counts.surplus.fetch_add(1, Ordering::Relaxed);
-                drop(guard);
+    /// Hands on frames; returns why there are no more.
+    async fn hear(&self, ear: &mut Ear) -> String {
+        let start = Instant::now();
+        let mut bucket = Bucket::full(BURST, RATE);
+        let mut buffer = vec![0; self.hearing.snap_length().into()];
+        let Some(socket) = &mut ear.socket else { return String::new() };
+        loop {
+            let mut guard = match socket.ready(Interest::READABLE | Interest::ERROR).await {
+                Ok(guard) => guard,
+                Err(error) => return error.to_string(),
+            };
+            let length = match recv(guard.get_inner(), &mut buffer[..], RecvFlags::empty()) {
+                Ok((length, _)) => length,
+                Err(Errno::AGAIN) => {
+                    guard.clear_ready();
+                    continue;
+                }
+                Err(error) => return error.to_string(),
+            };
+            drop(guard);
+            if !bucket.take(start.elapsed()) {
+                self.counts.surplus.fetch_add(1, Ordering::Relaxed);
                 // The kernel's buffer fills up meanwhile, and then frames are dropped where that costs next to nothing.
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            Ok(packet) => frame::decode(packet.data),
-            Err(pcap::Error::TimeoutExpired) => {
-                guard.clear_ready();
-                continue;
-            }
-            Err(error) => return error.to_string(),
-        };
-        drop(guard);
-        counts.frames.fetch_add(1, Ordering::Relaxed);
-        match decoded {
-            Ok(Some(utterance)) => {
-                if sender.send(Heard::Frame(device.clone(), utterance)).await.is_err() {
-                    return "nobody listens any more".to_owned();
+            self.counts.frames.fetch_add(1, Ordering::Relaxed);
+            match frame::decode(&buffer[..length]) {
+                Ok(Some(utterance)) => {
+                    if self.sender.send(Heard::Frame(self.device.clone(), utterance)).await.is_err() {
+                        return "nobody listens any more".to_owned();
+                    }
                 }
-            }
-            Ok(None) => {}
-            Err(frame::Malformed) => {
-                counts.malformed.fetch_add(1, Ordering::Relaxed);
+                Ok(None) => {}
+                Err(frame::Malformed) => {
+                    self.counts.malformed.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
+}
+
+/// A socket that hears what its filter passes of one device, by its number, and has never heard anything else: without a protocol it hears
+/// nothing until it is bound.
+fn open(index: u32, program: &[SockFilter]) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), None)?;
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.attach_filter(program)?;
+    socket.bind(&device(index))?;
+    Ok(socket)
+}
+
+/// Every frame of the device with this number, in the words of `bind`.
+#[allow(unsafe_code, reason = "neither socket2 nor rustix makes an address of this family; see the argument inside")]
+fn device(index: u32) -> SockAddr {
+    // SAFETY: the storage is zeroed, exclusively ours, and aligned and large enough for every kind of address; `length` says how much of it is
+    // this one.
+    let address = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = &mut *storage.cast::<libc::sockaddr_ll>();
+            address.sll_family = u16::try_from(libc::AF_PACKET).expect("a small number");
+            address.sll_protocol = u16::try_from(libc::ETH_P_ALL).expect("a small number").to_be();
+            address.sll_ifindex = index.cast_signed();
+            *length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).expect("20 fits");
+            Ok(())
+        })
+    };
+    address.expect("nothing in it fails").1
+}
+
+/// Has the runtime wake us for frames, and for the end of the device: an error on the descriptor, which is no frame.
+#[allow(unsafe_code, reason = "tokio's registration is unsafe by signature; see the argument inside")]
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: the socket owns its descriptor until it is closed when dropped, always answers `as_raw_fd` with it, and the `AsyncFd` owns it.
+    let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::ERROR) };
+    registered.map_err(io::Error::from)
 }

@@ -1,10 +1,12 @@
 //! What the kernel passes from a tap to us: just the frames that can teach something about one guest.
 //!
-//! Pure text in pcap's filter language. Which way a frame goes is settled here and nowhere else: what the guest sends comes *in* on its
-//! tap and must carry its Ethernet address, what goes *out* to it must not; so whoever reads the frames can tell by the source. Without
-//! that, a neighbour could send in the guest's name, and be believed where the bridge repeats the frame to the guest.
+//! A program for the kernel's packet filter: libpcap compiles what frames hold, from text; around that stands which way a frame goes, which the
+//! kernel alone knows. It is settled here and nowhere else: what the guest sends comes *in* on its tap and must carry its Ethernet address,
+//! what goes *out* to it must not; so whoever reads the frames can tell by the source. Without that, a neighbour could send in the
+//! guest's name, and be believed where the bridge repeats the frame to the guest.
 
-use std::fmt::Write as _;
+use pcap::{Capture, Linktype};
+use socket2::SockFilter;
 
 use crate::addr::Mac;
 
@@ -24,42 +26,73 @@ pub struct Hearing {
     pub replies: bool,
     /// DHCPv6, both ways.
     pub dhcpv6: bool,
+    /// How many VLAN tags may stand before all that, 0 to 2.
+    pub tags: usize,
 }
 
-/// The fields of Ethernet, without a tag, with one, with two: where the type of the content stands. The kernel keeps the outermost tag
-/// of most frames apart from their bytes, so these are one more than they seem.
+/// The fields of Ethernet, without a tag, with one, with two: where the type of the content stands.
 const TYPE_AT: [u32; 3] = [12, 16, 20];
+
+/// Instructions of the classic packet filter, as in linux/filter.h: load what the kernel knows of the packet, compare it, jump, return.
+const LOAD: u16 = 0x20;
+const IS_EQUAL: u16 = 0x15;
+const JUMP: u16 = 0x05;
+const RETURN: u16 = 0x06;
+/// `SKF_AD_OFF`, with what can be loaded there: `SKF_AD_PKTTYPE` and `SKF_AD_VLAN_TAG_PRESENT`.
+const DIRECTION: u32 = 0xffff_f000 + 4;
+const HAS_TAG: u32 = 0xffff_f000 + 48;
+/// `PACKET_OUTGOING`: everything else comes in.
+const OUTGOING: u32 = 4;
 
 impl Hearing {
     /// Whether there is anything to hear.
     pub fn is_any(self) -> bool {
-        self != Self::default()
+        self != Self { tags: self.tags, ..Self::default() }
     }
 
     /// How many bytes of a frame are needed: of DHCP all of it, else the headers.
-    pub fn snap_length(self) -> i32 {
+    pub fn snap_length(self) -> u16 {
         if self.requests || self.replies || self.dhcpv6 { 1600 } else { 128 }
     }
 
     /// The filter for the tap of the guest with this address.
-    pub fn program(self, mac: Mac) -> String {
-        let sent = self.content(true);
-        let received = self.content(false);
-        let mut program = String::new();
-        if !sent.is_empty() {
-            write!(program, "(inbound and ether src {mac} and ({sent}))").expect("a string takes every write");
-        }
-        if !received.is_empty() {
-            let or = if program.is_empty() { "" } else { " or " };
-            write!(program, "{or}(outbound and not ether src {mac} and ({received}))").expect("a string takes every write");
-        }
-        program
+    ///
+    /// # Errors
+    /// When libpcap does not compile what frames hold.
+    pub fn program(self, mac: Mac) -> Result<Vec<SockFilter>, pcap::Error> {
+        Ok(choose(DIRECTION, OUTGOING, self.one_way(mac, false)?, self.one_way(mac, true)?))
     }
 
-    /// Which contents count, tagged or not, from the guest or to it.
-    fn content(self, sent: bool) -> String {
+    /// The kernel keeps the outermost tag of most frames apart from their bytes: then one less stands in them.
+    fn one_way(self, mac: Mac, sent: bool) -> Result<Vec<SockFilter>, pcap::Error> {
+        let compile = |tags: Option<usize>| {
+            let content = tags.map(|tags| self.content(sent, tags)).filter(|content| !content.is_empty());
+            let Some(content) = content else { return Ok(vec![SockFilter::new(RETURN, 0, 0, 0)]) };
+            let not = if sent { "" } else { "not " };
+            self.compile(&format!("{not}ether src {mac} and ({content})"))
+        };
+        Ok(choose(HAS_TAG, 0, compile(Some(self.tags))?, compile(self.tags.checked_sub(1))?))
+    }
+
+    fn compile(self, text: &str) -> Result<Vec<SockFilter>, pcap::Error> {
+        let program = Capture::dead(Linktype::ETHERNET)?.compile(text, true)?;
+        let instructions = program.get_instructions().iter().map(|instruction| {
+            // pcap gives its instructions away as text alone.
+            let text = instruction.to_string();
+            let numbers: Vec<u32> = text.split(' ').filter_map(|number| number.parse().ok()).collect();
+            let [code, yes, no, operand] = numbers[..] else { return None };
+            let code = code.try_into().ok()?;
+            // What is returned is how much of the packet is wanted.
+            let operand = if code == RETURN { operand.min(self.snap_length().into()) } else { operand };
+            Some(SockFilter::new(code, yes.try_into().ok()?, no.try_into().ok()?, operand))
+        });
+        Ok(instructions.collect::<Option<_>>().expect("pcap writes code, two jumps and operand"))
+    }
+
+    /// Which contents count behind so many tags at most, from the guest or to it.
+    fn content(self, sent: bool, most_tags: usize) -> String {
         let mut clauses = Vec::new();
-        for (tags, at) in TYPE_AT.into_iter().enumerate() {
+        for (tags, at) in TYPE_AT.into_iter().enumerate().take(most_tags + 1) {
             let inner = self.clauses(sent, at);
             let tagged = TYPE_AT[..tags].iter().map(|at| format!("(ether[{at}:2] = 0x8100 or ether[{at}:2] = 0x88a8) and "));
             let tagged: String = tagged.collect();
@@ -97,6 +130,13 @@ impl Hearing {
         }
         clauses
     }
+}
+
+/// One program where what the kernel knows of a packet is this value, the other one where it is not. Both return.
+fn choose(what: u32, value: u32, equal: Vec<SockFilter>, other: Vec<SockFilter>) -> Vec<SockFilter> {
+    let length = u32::try_from(equal.len()).expect("a program is short");
+    let head = [SockFilter::new(LOAD, 0, 0, what), SockFilter::new(IS_EQUAL, 1, 0, value), SockFilter::new(JUMP, 0, 0, length)];
+    head.into_iter().chain(equal).chain(other).collect()
 }
 
 #[cfg(test)]
@@ -148,15 +188,14 @@ mod tests {
     }
 
     fn passes(hearing: Hearing, sent: bool, bytes: &[u8]) -> bool {
-        // The direction is the kernel's to tell; a program for no device does without.
         let dead = Capture::dead(Linktype::ETHERNET).expect("libpcap makes one");
-        dead.compile(&hearing.content(sent), true).expect("the filter is one").filter(bytes)
+        dead.compile(&hearing.content(sent, hearing.tags), true).expect("the filter is one").filter(bytes)
     }
 
     #[test]
     fn only_what_teaches_passes_with_and_without_tags() {
-        let dhcp = Hearing { requests: true, replies: true, ..Hearing::default() };
-        let uses = Hearing { arp: true, ipv4: true, ..Hearing::default() };
+        let dhcp = Hearing { requests: true, replies: true, tags: 2, ..Hearing::default() };
+        let uses = Hearing { arp: true, ipv4: true, tags: 2, ..Hearing::default() };
         for tags in 0..=2 {
             assert!(passes(dhcp, true, &udp(tags, 68, 67)), "{tags}");
             assert!(passes(dhcp, false, &udp(tags, 67, 68)), "{tags}");
@@ -165,6 +204,8 @@ mod tests {
             assert!(!passes(dhcp, true, &arp(tags)), "{tags}");
             assert!(passes(uses, true, &arp(tags)), "{tags}");
             assert!(passes(uses, true, &udp(tags, 1, 2)), "{tags}");
+            assert_eq!(passes(Hearing { tags: 1, ..uses }, true, &arp(tags)), tags <= 1, "{tags}");
+            assert_eq!(passes(Hearing { tags: 0, ..uses }, true, &arp(tags)), tags == 0, "{tags}");
         }
     }
 

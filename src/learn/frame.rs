@@ -1,7 +1,8 @@
 //! One frame off a tap to what it says about addresses, whoever sent it.
 //!
 //! Bytes in, an [`Utterance`] out. No input panics; what claims to be ARP, IP or DHCP and is not is [`Malformed`], everything else that
-//! teaches nothing is `None`. Frames may be cut off at the end (the capture's snap length) and carry up to two VLAN tags.
+//! teaches nothing is `None`. Frames may be cut off at the end (the capture's snap length) and carry VLAN tags:
+//! how many may stand there is [`super::filter`]'s to say.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,9 +12,6 @@ use etherparse::{ArpHardwareId, ArpPacketSlice, EtherType, LaxNetSlice, LaxSlice
 use super::{dhcp, dhcpv6};
 use crate::addr::Mac;
 
-/// More tags than these no guest's address hides behind.
-const MOST_TAGS: usize = 2;
-
 /// What one frame says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Utterance {
@@ -21,8 +19,6 @@ pub struct Utterance {
     pub source: Mac,
     /// The Ethernet destination.
     pub destination: Mac,
-    /// How many VLAN tags stood before the content, 0 to 2.
-    pub tags: usize,
     /// What it is about.
     pub content: Content,
 }
@@ -71,10 +67,6 @@ pub struct Malformed;
 pub fn decode(bytes: &[u8]) -> Result<Option<Utterance>, Malformed> {
     let packet = LaxSlicedPacket::from_ethernet(bytes).map_err(|_| Malformed)?;
     let Some(LinkSlice::Ethernet2(ethernet)) = &packet.link else { return Ok(None) };
-    let tags = packet.link_exts.len();
-    if tags > MOST_TAGS {
-        return Ok(None);
-    }
     let content = match &packet.net {
         Some(LaxNetSlice::Arp(message)) => arp(message)?,
         Some(LaxNetSlice::Ipv4(ip)) => {
@@ -90,7 +82,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Utterance>, Malformed> {
         None => None,
     };
     let (source, destination) = (Mac(ethernet.source()), Mac(ethernet.destination()));
-    Ok(content.map(|content| Utterance { source, destination, tags, content }))
+    Ok(content.map(|content| Utterance { source, destination, content }))
 }
 
 fn arp(message: &ArpPacketSlice<'_>) -> Result<Option<Content>, Malformed> {

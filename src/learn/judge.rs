@@ -149,9 +149,6 @@ fn dhcpv6(message: &dhcpv6::Message, server: Ipv6Addr, frame: &Utterance, mac: M
 /// `libvirt`, `any`: an IPv4 source, or what a server offers or acknowledges. ARP is not looked at.
 fn libvirt_any(frame: &Utterance, mac: Mac) -> Option<Verdict> {
     let Content::Ipv4 { source, dhcp } = frame.content else { return None };
-    if frame.tags > 1 {
-        return None;
-    }
     let address = match dhcp {
         _ if frame.source == mac => source,
         Some(message) if message.reply && message.client == mac && is_for(frame, mac) => match message.kind {
@@ -168,7 +165,7 @@ fn libvirt_any(frame: &Utterance, mac: Mac) -> Option<Verdict> {
 /// the server's side; a lease without end, or without a time, ends at the next look (rows 34 of nwfilter.md section 8, and 5.3).
 fn libvirt_dhcp(frame: &Utterance, mac: Mac, now: u64) -> Option<Verdict> {
     let Content::Ipv4 { source, dhcp: Some(message) } = frame.content else { return None };
-    if frame.tags > 0 || message.client != mac || message.length + HEADERS <= LIBVIRT_SHORTEST {
+    if message.client != mac || message.length + HEADERS <= LIBVIRT_SHORTEST {
         return None;
     }
     let from_guest = frame.source == mac;

@@ -126,10 +126,11 @@ impl Learner {
         match (&claimant.method, self.quirks) {
             (Method::Any, Quirks::Fixed) => {
                 let uses = ipv4 && !known(true);
-                Hearing { arp: uses, ipv4: uses, neighbour: ipv6 && !known(false), ..Hearing::default() }
+                Hearing { arp: uses, ipv4: uses, neighbour: ipv6 && !known(false), tags: 2, ..Hearing::default() }
             }
-            (Method::Any, Quirks::Libvirt) => Hearing { ipv4: !known(true), replies: !known(true), ..Hearing::default() },
-            (Method::Dhcp(_), _) => Hearing { requests: ipv4, replies: ipv4, dhcpv6: ipv6, ..Hearing::default() },
+            (Method::Dhcp(_), Quirks::Fixed) => Hearing { requests: ipv4, replies: ipv4, dhcpv6: ipv6, tags: 2, ..Hearing::default() },
+            (Method::Any, Quirks::Libvirt) => Hearing { ipv4: !known(true), replies: !known(true), tags: 1, ..Hearing::default() },
+            (Method::Dhcp(_), Quirks::Libvirt) => Hearing { requests: true, replies: true, tags: 0, ..Hearing::default() },
         }
     }
 
