@@ -16,7 +16,7 @@ use crate::backend::namespace;
 use crate::config::name::Mode;
 use crate::daemon::ask::{Statuses, Telling};
 use crate::daemon::history::{Author, Drift, Outcome};
-use crate::daemon::status::{Held, Moment, ObjectStatus, Prerequisite, State, Status, Weight};
+use crate::daemon::status::{Held, Listening, Moment, ObjectStatus, Prerequisite, State, Status, Weight};
 use crate::diagnostic::{Style, several};
 use crate::output::Output;
 
@@ -143,6 +143,15 @@ fn text(status: &Status, now: SystemTime, style: Style) -> String {
             let _ = writeln!(out, "  {} {} ({}{until})", learned.object, learned.address, learned.source);
         }
         more(&mut out, status.learned.len(), MOST_LINES);
+    }
+    let Listening { taps, frames, malformed, surplus } = status.listening;
+    if taps > 0 || frames > 0 {
+        let _ = writeln!(
+            out,
+            "listening: {}; {} heard, {malformed} malformed, {surplus} from guests that send too many",
+            several(taps, "tap"),
+            several(usize::try_from(frames).unwrap_or(usize::MAX), "frame")
+        );
     }
     out
 }
@@ -340,6 +349,7 @@ drift: 1 time
     and 6 more
 learned: 1 address
   interface `vnet1` 10.0.0.7 (lease from 10.0.0.1, for another 30m)
+listening: 2 taps; 120 frames heard, 3 malformed, 40 from guests that send too many
 "
         );
     }

@@ -4,6 +4,7 @@
 //! known is on disk before rules are made of it, so that whoever computes them beside the daemon comes to the same ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
@@ -13,7 +14,7 @@ use super::pace::reach;
 use super::status::{self, Kind, Moment, ObjectName};
 use crate::addr::DeviceName;
 use crate::backend::clock;
-use crate::learn::capture::{Captures, Heard};
+use crate::learn::capture::{Captures, Counts, Heard};
 use crate::learn::learner::{Changes, Learner, Loss, News};
 use crate::learn::tap::{self, Tap};
 use crate::model::Quirks;
@@ -93,9 +94,11 @@ impl Lessons {
         (addresses, conflicts.collect())
     }
 
-    /// How much is listened to.
-    pub fn captures(&self) -> &Captures {
-        &self.captures
+    /// How much is listened to, and was heard.
+    pub fn listening(&self) -> status::Listening {
+        let Counts { frames, malformed, surplus } = self.captures.counts();
+        let [frames, malformed, surplus] = [frames, malformed, surplus].map(|count| count.load(Ordering::Relaxed));
+        status::Listening { taps: self.captures.count(), frames, malformed, surplus }
     }
 
     /// Takes in a new policy: listens to its guests, and no longer to others. To be called before the rules are made: a lease that a guest

@@ -3,7 +3,7 @@
 //! Counters and histograms are told of every pass, gauges are set from the [`Status`] document, so both say the same. The names are part of the interface:
 //! the alert rules and the dashboard in `contrib/` use exactly these.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::history::{Ended, Outcome};
-use super::status::{Kind, Moment, State, Status, Weight};
+use super::status::{Kind, Listening, Moment, State, Status, Weight};
 use crate::reconcile::Failure;
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -40,6 +40,10 @@ pub struct Metrics {
     fights: Gauge,
     prerequisites: Family<Unmet, Gauge>,
     learned: Gauge,
+    taps: Gauge,
+    frames: Counter,
+    malformed: Counter,
+    surplus: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -113,6 +117,10 @@ impl Metrics {
             fights: Gauge::default(),
             prerequisites: Family::default(),
             learned: Gauge::default(),
+            taps: Gauge::default(),
+            frames: Counter::default(),
+            malformed: Counter::default(),
+            surplus: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("passes", "Passes by what called for them and what came of them", metrics.passes.clone());
@@ -141,6 +149,18 @@ impl Metrics {
         registry.register("fights", "Chains whose repair waits because somebody keeps undoing it", metrics.fights.clone());
         registry.register("prerequisites_failing", "What the host has to be like and is not", metrics.prerequisites.clone());
         registry.register("learned_addresses", "Addresses that were learned and count", metrics.learned.clone());
+        registry.register("learning_taps", "Taps that are listened to", metrics.taps.clone());
+        registry.register(
+            "learning_frames",
+            "Frames of guests that learn, and of their servers, that were looked at",
+            metrics.frames.clone(),
+        );
+        registry.register("learning_malformed_frames", "Frames that were not what they claimed to be", metrics.malformed.clone());
+        registry.register(
+            "learning_surplus_frames",
+            "Frames that were not looked at because their guest sent too many, ten a second of one guest at most",
+            metrics.surplus.clone(),
+        );
         Self { registry, ..metrics }
     }
 
@@ -195,6 +215,15 @@ impl Metrics {
     pub fn rules<'a>(&self, families: impl Iterator<Item = (&'a str, usize)>) {
         for (family, count) in families {
             self.rules.get_or_create(&OfFamily { family: family.to_owned() }).set(gauge(count));
+        }
+    }
+
+    /// Sets how much is listened to, and was heard since the start.
+    pub fn listening(&self, listening: Listening) {
+        let Listening { taps, frames, malformed, surplus } = listening;
+        self.taps.set(gauge(taps));
+        for (counter, count) in [(&self.frames, frames), (&self.malformed, malformed), (&self.surplus, surplus)] {
+            counter.inner().store(count, Ordering::Relaxed);
         }
     }
 
@@ -292,6 +321,7 @@ mod tests {
         let unmet = Prerequisite { code: "x".into(), severity: Weight::Note, message: String::new(), concerns: Vec::new(), mended: false };
         status.prerequisites.push(unmet);
         metrics.status(&status);
+        metrics.listening(status.listening);
         metrics
     }
 
@@ -308,6 +338,10 @@ mod tests {
         let text = metrics.textfile();
         assert!(text.contains("# TYPE bridgeward_back_offs_total counter\nbridgeward_back_offs_total 1\n"), "{text}");
         assert!(text.contains("bridgeward_repaired_rules_total{family=\"iptables\",table=\"nat\",cause=\"poll\"} 3\n"), "{text}");
+        assert!(text.contains("\nbridgeward_learning_taps 2\n"), "{text}");
+        for (name, count) in [("frames", 120), ("malformed_frames", 3), ("surplus_frames", 40)] {
+            assert!(text.contains(&format!("\nbridgeward_learning_{name}_total {count}\n")), "{text}");
+        }
         assert!(!text.contains("# EOF"), "{text}");
         assert!(metrics.openmetrics().ends_with("# EOF\n"));
         assert_eq!(names(&text).len(), names(&metrics.openmetrics()).len());

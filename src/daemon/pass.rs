@@ -80,7 +80,7 @@ impl<K: Kernel> Daemon<K> {
 
     fn tell_learned(&mut self) {
         let (learned, conflicts) = self.lessons.status();
-        self.publisher.learned(learned, conflicts);
+        self.publisher.learned(learned, conflicts, self.lessons.listening());
     }
 
     /// Reads the state, does what the mode says and tells of it.

@@ -11,7 +11,7 @@ use super::exporter::{self, Exporter};
 use super::history::{Ended, Fight, History};
 use super::journal::Journal;
 use super::metrics::Metrics;
-use super::status::{About, Beside, Learned, Moment, Prerequisite, Remark, Status};
+use super::status::{About, Beside, Learned, Listening, Moment, Prerequisite, Remark, Status};
 use crate::config;
 
 /// Tells of the daemon's work.
@@ -102,8 +102,16 @@ impl Publisher {
         }
     }
 
-    /// Tells which addresses were learned, and which two guests claim.
-    pub fn learned(&mut self, learned: Vec<Learned>, conflicts: Vec<Remark>) {
+    /// Tells which addresses were learned, and which two guests claim. That something was heard is no news to those who wait for some.
+    pub fn learned(&mut self, learned: Vec<Learned>, conflicts: Vec<Remark>, listening: Listening) {
+        self.beside.listening = listening;
+        self.metrics.listening(listening);
+        self.status.send_if_modified(|status| {
+            if status.listening != listening {
+                Arc::make_mut(status).listening = listening;
+            }
+            false
+        });
         if learned != self.beside.learned || conflicts != self.beside.conflicts {
             self.beside.learned.clone_from(&learned);
             let before = std::mem::replace(&mut self.beside.conflicts, conflicts.clone());

@@ -49,6 +49,8 @@ pub struct Status {
     pub drift: Vec<Drift>,
     /// Addresses that were learned.
     pub learned: Vec<Learned>,
+    /// How much was heard to learn them.
+    pub listening: Listening,
 }
 
 /// Which daemon this is, and what it works with.
@@ -233,6 +235,19 @@ pub struct Learned {
     pub until: Option<Moment>,
 }
 
+/// How much is listened to, and what was heard since the daemon came up, as of the last pass or the last frame that was taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// Taps that are listened to now.
+    pub taps: usize,
+    /// Frames that were looked at.
+    pub frames: u64,
+    /// Those of them that were not what they claimed to be.
+    pub malformed: u64,
+    /// Frames that were not looked at because their guest sent too many: ten a second of one guest at most, for the rest never leaves the kernel.
+    pub surplus: u64,
+}
+
 /// A point in time, written as RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub SystemTime);
@@ -246,12 +261,14 @@ pub struct Beside {
     pub learned: Vec<Learned>,
     /// Addresses that two guests claim; among [`Status::remarks`].
     pub conflicts: Vec<Remark>,
+    /// See [`Status::listening`].
+    pub listening: Listening,
 }
 
 impl Status {
     /// Puts the document together. `last` is the last pass, if there was one.
     pub fn new(daemon: About, last: Option<&Ended<'_>>, history: &History, beside: Beside) -> Self {
-        let Beside { prerequisites, learned, conflicts } = beside;
+        let Beside { prerequisites, learned, conflicts, listening } = beside;
         let (passes, drift, fights) = (history.passes(), history.drift(), history.fights());
         let mut status = Self {
             v: VERSION,
@@ -266,6 +283,7 @@ impl Status {
             passes,
             drift,
             learned,
+            listening,
         };
         let Some(last) = last else { return status };
         let computed = last.computed;
