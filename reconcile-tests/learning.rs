@@ -1,8 +1,9 @@
-//! Address learning with the real thing: guests on a bridge, dnsmasq as their server, udhcpc as their client, a daemon that listens.
+//! Address learning with the real thing: guests on a bridge, dnsmasq as their server, udhcpc and dhcpcd as their clients, a daemon that listens.
 //!
 //! What a guest may do is seen by what arrives: pings that are answered, and those that are not. The bridge itself has the server's address.
 
 mod any;
+mod client;
 mod crowd;
 mod forged;
 mod lease;
@@ -57,6 +58,22 @@ fn reaches(world: &World, number: usize, options: &str) -> bool {
     world.sh(&script) == "yes\n"
 }
 
+/// Gives the bridge the address fd40::1.
+fn give_ipv6(world: &World) {
+    world.sh("sysctl -qw net.ipv6.conf.br-lab.disable_ipv6=0; ip addr add fd40::1/64 dev br-lab nodad");
+}
+
+/// Lets the first guest speak IPv6.
+fn allow_ipv6(world: &World) {
+    world.sh("ip netns exec guest0 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0");
+}
+
+/// Whether a ping of the server's IPv6 address from this source is answered.
+fn reaches_ipv6(world: &World, source: &str) -> bool {
+    let script = format!("ip netns exec guest0 ping -6 -q -c 1 -W 1 -I {source} fd40::1 >/dev/null 2>&1 && echo yes || echo no");
+    world.sh(&script) == "yes\n"
+}
+
 /// Waits until the daemon knows this address of the guest, and has made its rules of it.
 fn wait_until_known(world: &World, daemon: &mut Daemon, number: usize, address: &str) {
     let rule = format!("--ip-src {address} ");
@@ -66,7 +83,7 @@ fn wait_until_known(world: &World, daemon: &mut Daemon, number: usize, address: 
 /// Waits until the guest has the rules of one without an address.
 fn wait_until_closed(world: &World, daemon: &mut Daemon, number: usize) {
     let chain = format!("-A libvirt-I-vnet{number} -j DROP");
-    let known = format!("I-vnet{number}-mac");
+    let known = format!("-j I-vnet{number}-");
     daemon.wait_until(&format!("vnet{number} is closed"), || {
         let rules = world.save("ebtables");
         rules.contains(&chain) && !rules.contains(&known)

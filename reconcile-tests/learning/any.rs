@@ -2,10 +2,17 @@
 
 use rustix::process::Signal;
 
-use super::{bridged, guest, plug, reaches, wait_until_closed, wait_until_known};
+use super::{allow_ipv6, bridged, give_ipv6, guest, plug, reaches, reaches_ipv6, wait_until_closed, wait_until_known};
+use crate::world::{Server, World};
 
-fn set_address(world: &crate::world::World, number: usize, address: &str) {
+fn set_address(world: &World, number: usize, address: &str) {
     world.sh(&format!("ip -n guest{number} addr flush dev eth0; ip -n guest{number} addr add {address}/24 dev eth0"));
+}
+
+/// Has the first guest use 10.40.0.10 all the time.
+fn speak(world: &World) -> Server {
+    set_address(world, 0, "10.40.0.10");
+    world.serve("ping", &["ip", "netns", "exec", "guest0", "ping", "-q", "-i", "0.05", "10.40.0.1"])
 }
 
 #[test]
@@ -45,6 +52,23 @@ fn the_first_address_wins_and_no_other_passes() {
 }
 
 #[test]
+fn what_is_forgotten_while_the_guest_speaks_is_learned_again() {
+    let world = bridged(1);
+    world.write("vnet0.xml", &guest(0, &[]));
+    let _speech = speak(&world);
+    let mut daemon = world.run(&[]);
+    for _ in 0..3 {
+        wait_until_known(&world, &mut daemon, 0, "10.40.0.10");
+        let answer = world.bridgeward(&["interface", "forget", "vnet0"]);
+        assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), "vnet0: forgot 10.40.0.10\n"), "{answer}");
+    }
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.10");
+    assert!(reaches(&world, 0, ""));
+    assert_eq!(daemon.log().matches("learned an address").count(), 4, "{}", daemon.log());
+    world.assert_in_sync();
+}
+
+#[test]
 fn a_tap_is_followed_as_it_comes_and_goes() {
     let world = bridged(1);
     world.sh("ip link del vnet0");
@@ -68,7 +92,7 @@ fn an_interface_without_a_device_is_followed_when_its_tap_is_renamed() {
     let world = bridged(1);
     world.sh("ip link set vnet0 address fe:54:00:40:00:00");
     world.write("vnet0.xml", &guest(0, &[("CTRL_IP_LEARNING", "dhcp")]).replace("<target dev='vnet0'/>", ""));
-    let server = super::lease::serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
+    let server = super::lease::serve(&world, "10.40.0.50,10.40.0.50,120");
     let mut daemon = world.run(&["--poll", "500ms"]);
     wait_until_closed(&world, &mut daemon, 0);
     super::lease::obtain(&world, &mut daemon, 0);
@@ -108,7 +132,7 @@ fn of_two_guests_with_one_address_the_first_keeps_it() {
 fn a_corrupt_file_of_addresses_is_moved_aside_and_told_of() {
     let world = bridged(1);
     world.write("vnet0.xml", &guest(0, &[]));
-    world.sh("ip -n guest0 addr add 10.40.0.10/24 dev eth0; ip netns exec guest0 ping -q -i 0.3 10.40.0.1 >/dev/null 2>&1 &");
+    let _speech = speak(&world);
     let mut daemon = world.run(&[]);
     wait_until_known(&world, &mut daemon, 0, "10.40.0.10");
     daemon.end(Signal::KILL);
@@ -122,21 +146,15 @@ fn a_corrupt_file_of_addresses_is_moved_aside_and_told_of() {
     world.assert_in_sync();
 }
 
-/// Whether a ping of the server's IPv6 address from this source is answered.
-fn reaches_ipv6(world: &crate::world::World, source: &str) -> bool {
-    let script = format!("ip netns exec guest0 ping -6 -q -c 1 -W 1 -I {source} fd40::1 >/dev/null 2>&1 && echo yes || echo no");
-    world.sh(&script) == "yes\n"
-}
-
 #[test]
 fn the_first_ipv6_address_wins_where_filters_use_it() {
     let world = bridged(1);
-    world.sh("sysctl -qw net.ipv6.conf.br-lab.disable_ipv6=0; ip addr add fd40::1/64 dev br-lab nodad");
+    give_ipv6(&world);
     world.write("vnet0.xml", &guest(0, &[]).replace("clean-traffic", "no-ipv6-spoofing"));
     let mut daemon = world.run(&[]);
-    daemon.wait_until("vnet0 is closed", || world.save("ebtables").contains("-A libvirt-I-vnet0 -j DROP"));
+    wait_until_closed(&world, &mut daemon, 0);
     // The link-local address comes first, and is not it; then solicitations look whether somebody else has the address, and for the server.
-    world.sh("ip netns exec guest0 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0");
+    allow_ipv6(&world);
     world.sh("ip -n guest0 addr add fd40::10/64 dev eth0");
     daemon.wait_until("fd40::10 passes", || reaches_ipv6(&world, "fd40::10"));
     world.assert_in_sync();

@@ -7,14 +7,15 @@ use std::os::fd::OwnedFd;
 
 use dhcproto::Encodable;
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode};
-use etherparse::PacketBuilder;
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder};
 use rustix::net::{SendFlags, send};
+use serde_json::Value;
 
 use super::lease::DHCP;
-use super::{bridged, guest, reaches, wait_until_closed, wait_until_known};
+use super::{bridged, guest, plug, reaches, wait_until_closed, wait_until_known};
 use crate::enforcement::wire::packet_socket;
 use crate::namespace::inside;
-use crate::world::World;
+use crate::world::{Daemon, World};
 
 const GUEST: [u8; 6] = [0x52, 0x54, 0, 0x40, 0, 0];
 const SERVER: [u8; 6] = [0x52, 0x54, 0, 0x99, 0x99, 0x99];
@@ -27,7 +28,8 @@ const EXCHANGE: u32 = 9;
 fn message(kind: MessageType, given: Ipv4Addr, option: DhcpOption) -> Vec<u8> {
     let nobody = Ipv4Addr::UNSPECIFIED;
     let mut message = Message::new_with_id(EXCHANGE, nobody, given, nobody, nobody, &GUEST);
-    message.set_opcode(if kind == MessageType::Request { Opcode::BootRequest } else { Opcode::BootReply });
+    let asks = matches!(kind, MessageType::Request | MessageType::Release);
+    message.set_opcode(if asks { Opcode::BootRequest } else { Opcode::BootReply });
     message.opts_mut().insert(DhcpOption::MessageType(kind));
     message.opts_mut().insert(option);
     let mut bytes = message.to_vec().expect("a short message fits");
@@ -44,8 +46,33 @@ fn frame(ethernet: [u8; 6], from: Ipv4Addr, ports: (u16, u16), payload: &[u8]) -
 
 /// This server gives the guest this address, for two minutes.
 fn acknowledgement(server: Ipv4Addr, last: u8) -> Vec<u8> {
-    let lease = DhcpOption::AddressLeaseTime(120);
-    frame(SERVER, server, (67, 68), &message(MessageType::Ack, Ipv4Addr::new(10, 40, 0, last), lease))
+    frame(SERVER, server, (67, 68), &lease(last, 120))
+}
+
+fn lease(last: u8, seconds: u32) -> Vec<u8> {
+    message(MessageType::Ack, Ipv4Addr::new(10, 40, 0, last), DhcpOption::AddressLeaseTime(seconds))
+}
+
+/// The guest gives this address back.
+fn release(last: u8) -> Vec<u8> {
+    let mut payload = message(MessageType::Release, Ipv4Addr::UNSPECIFIED, DhcpOption::ServerIdentifier(NAMED));
+    // `ciaddr`.
+    payload[12..16].copy_from_slice(&[10, 40, 0, last]);
+    frame(GUEST, Ipv4Addr::new(10, 40, 0, last), (68, 67), &payload)
+}
+
+/// The guest asks for its server in the name of this address.
+fn arp_of(last: u8) -> Vec<u8> {
+    let (kind, protocol, sender) = (ArpHardwareId::ETHERNET, EtherType::IPV4, [10, 40, 0, last]);
+    let message = ArpPacket::new(kind, protocol, ArpOperation::REQUEST, &GUEST, &sender, &[0; 6], &NAMED.octets()).expect("equal sizes");
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(GUEST, [0xff; 6]).arp(message).write(&mut bytes).expect("memory takes every write");
+    bytes
+}
+
+/// The same behind so many VLAN tags.
+fn tagged(frame: &[u8], tags: usize) -> Vec<u8> {
+    [&frame[..12], &[0x81, 0, 0, 7].repeat(tags), &frame[12..]].concat()
 }
 
 /// This server does not give what was asked for.
@@ -87,11 +114,9 @@ fn an_acknowledgement_of_a_rogue_server_does_nothing() {
     let mut daemon = world.run(&[]);
     wait_until_closed(&world, &mut daemon, 0);
     world.sh("ip -n guest0 addr add 10.40.0.77/24 dev eth0");
-    let own = place(&world, Some("guest0"), "eth0");
     // By way of the bridge the interim rules drop a rogue's frame; straight on the tap it is heard, and not believed.
     for (device, last) in [("br-lab", 50), ("vnet0", 51)] {
         let place = place(&world, None, device);
-        put(&request(77), &own);
         put(&acknowledgement(ROGUE, 77), &place);
         assert!(!reaches_from(&world, 77), "the guest stays closed");
         put(&acknowledgement(NAMED, last), &place);
@@ -113,7 +138,6 @@ fn a_refusal_takes_the_lease_that_was_asked_for_and_one_of_a_rogue_does_nothing(
     let mut daemon = world.run(&[]);
     wait_until_closed(&world, &mut daemon, 0);
     let (tap, own) = (place(&world, None, "vnet0"), place(&world, Some("guest0"), "eth0"));
-    put(&request(50), &own);
     put(&acknowledgement(NAMED, 50), &tap);
     put(&acknowledgement(NAMED, 77), &tap);
     wait_until_known(&world, &mut daemon, 0, "10.40.0.77");
@@ -133,4 +157,140 @@ fn a_refusal_takes_the_lease_that_was_asked_for_and_one_of_a_rogue_does_nothing(
     assert!(!reaches_from(&world, 77), "a refusal closes");
     assert!(reaches_from(&world, 50), "what was not asked for stays");
     world.assert_in_sync();
+}
+
+/// A guest that waits for a lease, the place of its server, and its own.
+fn waiting(parameters: &[(&str, &str)], arguments: &[&str]) -> (World, Daemon, OwnedFd, OwnedFd) {
+    let world = bridged(1);
+    world.write("vnet0.xml", &guest(0, parameters));
+    let mut daemon = world.run(arguments);
+    daemon.wait_until("vnet0 is closed", || world.save("ebtables").contains("-A libvirt-I-vnet0 -j DROP"));
+    let (tap, own) = (place(&world, None, "vnet0"), place(&world, Some("guest0"), "eth0"));
+    (world, daemon, tap, own)
+}
+
+#[test]
+fn a_frame_of_the_guest_is_never_the_servers_nor_the_other_way_round() {
+    let (world, mut daemon, tap, own) = waiting(DHCP, &[]);
+    // The guest plays its server, under another Ethernet address and under its own.
+    put(&acknowledgement(NAMED, 77), &own);
+    put(&frame(GUEST, NAMED, (67, 68), &lease(77, 120)), &own);
+    put(&acknowledgement(NAMED, 50), &tap);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    // A neighbour plays the guest.
+    put(&release(50), &tap);
+    put(&frame(GUEST, NAMED, (67, 68), &lease(77, 120)), &tap);
+    put(&acknowledgement(NAMED, 77), &own);
+    put(&acknowledgement(NAMED, 51), &tap);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.51");
+    assert!(!is_known(&world, "10.40.0.77"), "a guest gives itself nothing");
+    assert!(is_known(&world, "10.40.0.50"), "nobody gives up for the guest");
+    put(&release(50), &own);
+    daemon.wait_until("the guest does", || !is_known(&world, "10.40.0.50"));
+}
+
+#[test]
+fn two_vlan_tags_are_looked_behind_and_no_more_both_ways() {
+    let (world, mut daemon, tap, own) = waiting(DHCP, &[]);
+    put(&tagged(&acknowledgement(NAMED, 77), 3), &tap);
+    for tags in 1..=2_u8 {
+        put(&tagged(&acknowledgement(NAMED, 50 + tags), tags.into()), &tap);
+        wait_until_known(&world, &mut daemon, 0, &format!("10.40.0.{}", 50 + tags));
+    }
+    assert!(!is_known(&world, "10.40.0.77"));
+    put(&tagged(&release(51), 3), &own);
+    put(&tagged(&release(52), 2), &own);
+    daemon.wait_until("the release was heard", || !is_known(&world, "10.40.0.52"));
+    assert!(is_known(&world, "10.40.0.51"));
+    put(&tagged(&release(51), 1), &own);
+    daemon.wait_until("so was this", || !is_known(&world, "10.40.0.51"));
+}
+
+#[test]
+fn libvirt_quirks_look_behind_fewer_tags_and_believe_every_server_but_no_arp() {
+    let (world, mut daemon, tap, own) = waiting(&[("CTRL_IP_LEARNING", "any")], &["--quirks", "libvirt"]);
+    let says = |last| frame(GUEST, Ipv4Addr::new(10, 40, 0, last), (9, 9), b"here");
+    put(&arp_of(71), &own);
+    put(&tagged(&says(72), 2), &own);
+    put(&tagged(&says(50), 1), &own);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    assert!(!is_known(&world, "10.40.0.71") && !is_known(&world, "10.40.0.72"));
+    drop((daemon, world, tap));
+
+    let (world, mut daemon, tap, own) = waiting(DHCP, &["--quirks", "libvirt"]);
+    put(&tagged(&acknowledgement(NAMED, 71), 1), &tap);
+    put(&acknowledgement(NAMED, 72), &own);
+    put(&acknowledgement(ROGUE, 50), &tap);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    assert!(!is_known(&world, "10.40.0.71") && !is_known(&world, "10.40.0.72"));
+}
+
+#[test]
+fn a_lease_ends_when_its_time_is_over() {
+    let (world, mut daemon, tap, _) = waiting(DHCP, &[]);
+    world.sh("ip -n guest0 addr add 10.40.0.50/24 dev eth0");
+    put(&acknowledgement(NAMED, 51), &tap);
+    put(&frame(SERVER, NAMED, (67, 68), &lease(50, 5)), &tap);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    daemon.wait_until("five seconds are over", || !is_known(&world, "10.40.0.50"));
+    daemon.wait_until_log("the lease ended");
+    assert!(!reaches_from(&world, 50), "an end closes");
+    assert!(is_known(&world, "10.40.0.51"), "the other lease goes on");
+}
+
+#[test]
+fn long_and_relayed_answers_count_and_malformed_ones_are_counted() {
+    let (world, mut daemon, tap, _) = waiting(DHCP, &[]);
+    let [options, hardware_length, relay] = [240, 2, 24];
+    let mut malformed = lease(77, 120);
+    malformed[hardware_length] = 200;
+    put(&frame(SERVER, NAMED, (67, 68), &malformed), &tap);
+    let mut twice = lease(77, 120);
+    let end = options + twice[options..].iter().position(|byte| *byte == 255).expect("options end");
+    twice[end..end + 7].copy_from_slice(&[51, 4, 0, 0, 0, 60, 255]);
+    put(&frame(SERVER, NAMED, (67, 68), &twice), &tap);
+    // Private options to the end of the largest frame, the relay's address and its option.
+    let mut long = lease(50, 120);
+    long[relay..relay + 4].copy_from_slice(&ROGUE.octets());
+    let end = options + long[options..].iter().position(|byte| *byte == 255).expect("options end");
+    long.truncate(end);
+    long.extend_from_slice(&[82, 4, 1, 2, 0, 0]);
+    while long.len() + 257 < 1472 {
+        long.extend_from_slice(&[224, 255]);
+        long.extend_from_slice(&[7; 255]);
+    }
+    long.push(255);
+    put(&frame(SERVER, NAMED, (67, 68), &long), &tap);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    assert!(!is_known(&world, "10.40.0.77"));
+    let listening = || {
+        let status: Value = serde_json::from_str(&world.bridgeward(&["status", "--format", "json"]).stdout).expect("JSON");
+        status["listening"].clone()
+    };
+    assert_eq!(listening(), serde_json::json!({ "taps": 1, "frames": 3, "malformed": 2, "surplus": 0 }));
+    let text = world.bridgeward(&["status"]).stdout;
+    assert!(text.contains("\nlistening: 1 tap; 3 frames heard, 2 malformed, 0 from guests that send too many\n"), "{text}");
+}
+
+#[test]
+fn a_tap_that_is_made_anew_keeps_its_lease_and_is_listened_to() {
+    let (world, mut daemon, tap, _) = waiting(DHCP, &[]);
+    put(&acknowledgement(NAMED, 50), &tap);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    world.sh("ip link del vnet0");
+    plug(&world, 0);
+    world.sh("ip -n guest0 addr add 10.40.0.50/24 dev eth0");
+    daemon.wait_until("the lease counts on the new tap", || reaches_from(&world, 50));
+    let own = place(&world, Some("guest0"), "eth0");
+    daemon.wait_until("the new tap is listened to", || {
+        put(&release(50), &own);
+        !is_known(&world, "10.40.0.50")
+    });
+    // Down and up again, and it is still listened to.
+    world.sh("ip link set vnet0 down; ip link set vnet0 up");
+    let tap = place(&world, None, "vnet0");
+    daemon.wait_until("a tap that was down is listened to", || {
+        put(&acknowledgement(NAMED, 51), &tap);
+        is_known(&world, "10.40.0.51")
+    });
 }

@@ -9,24 +9,32 @@ use crate::world::{Daemon, Server, World};
 
 pub(super) const DHCP: &[(&str, &str)] = &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.40.0.1")];
 
-/// dnsmasq on the bridge, with leases of two minutes, the shortest that it gives.
-pub(super) fn serve(world: &World, address: &str, range: &str) -> Server {
-    world.serve(
-        "dnsmasq",
-        &[
-            "dnsmasq",
-            "--no-daemon",
-            "--conf-file=/dev/null",
-            "--port=0",
-            "--interface=br-lab",
-            "--bind-interfaces",
-            "--dhcp-authoritative",
-            "--no-ping",
-            "--leasefile-ro",
-            &format!("--listen-address={address}"),
-            &format!("--dhcp-range={range},120"),
-        ],
-    )
+/// dnsmasq on the bridge, with a range of addresses and the seconds for which it gives them: 120 at least.
+pub(super) fn serve(world: &World, range: &str) -> Server {
+    dnsmasq(world, "dnsmasq", "", "br-lab", range)
+}
+
+fn dnsmasq(world: &World, name: &str, place: &str, device: &str, range: &str) -> Server {
+    let options = "--no-daemon --conf-file=/dev/null --port=0 --bind-interfaces --dhcp-authoritative --no-ping --leasefile-ro";
+    world.serve(name, &["sh", "-c", &format!("exec {place} dnsmasq {options} --interface={device} --dhcp-range={range}")])
+}
+
+/// A guest that waits for a lease, the daemon that listens, and the server.
+fn waiting(range: &str) -> (World, Daemon, Server) {
+    let world = bridged(1);
+    world.write("vnet0.xml", &guest(0, DHCP));
+    let server = serve(&world, range);
+    let mut daemon = world.run(&[]);
+    wait_until_closed(&world, &mut daemon, 0);
+    (world, daemon, server)
+}
+
+/// The same guest with a lease of 10.40.0.50 for two minutes, or for ever.
+fn leased(seconds: &str) -> (World, Daemon, Server) {
+    let (world, mut daemon, server) = waiting(&format!("10.40.0.50,10.40.0.50,{seconds}"));
+    obtain(&world, &mut daemon, 0);
+    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    (world, daemon, server)
 }
 
 /// Has the guest ask for a lease until it has one, and keep quiet afterwards.
@@ -37,7 +45,7 @@ pub(super) fn obtain(world: &World, daemon: &mut Daemon, number: usize) {
 }
 
 /// Kills the daemon and starts another one: whatever was known is known, and the kernel is as it was.
-fn again(world: &World, daemon: Daemon) -> Daemon {
+pub(super) fn again(world: &World, daemon: Daemon) -> Daemon {
     assert_eq!(daemon.end(Signal::KILL), None);
     world.assert_in_sync();
     world.sh(": > run.log");
@@ -47,7 +55,7 @@ fn again(world: &World, daemon: Daemon) -> Daemon {
 }
 
 /// When the lease ends, in seconds since 1970: what the daemon wrote down.
-fn until(world: &World) -> u64 {
+pub(super) fn until(world: &World) -> u64 {
     let text = world.sh("cat /var/lib/bridgeward/*/learned.json");
     let digits = text.split("\"until\": ").nth(1).unwrap_or_else(|| panic!("no end in {text}"));
     digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().expect("digits")
@@ -55,11 +63,7 @@ fn until(world: &World) -> u64 {
 
 #[test]
 fn a_lease_opens_renews_and_a_release_closes_over_restarts() {
-    let world = bridged(1);
-    world.write("vnet0.xml", &guest(0, DHCP));
-    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
-    let mut daemon = world.run(&[]);
-    wait_until_closed(&world, &mut daemon, 0);
+    let (world, daemon, server) = waiting("10.40.0.50,10.40.0.50,120");
     world.sh("ip -n guest0 addr add 10.40.0.50/24 dev eth0");
     assert!(!reaches(&world, 0, ""), "closed to all but DHCP, even with the right address");
     let mut daemon = again(&world, daemon);
@@ -102,13 +106,7 @@ fn a_lease_opens_renews_and_a_release_closes_over_restarts() {
 
 #[test]
 fn a_lease_that_has_ended_closes_with_and_without_the_daemon() {
-    let world = bridged(1);
-    world.write("vnet0.xml", &guest(0, DHCP));
-    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
-    let mut daemon = world.run(&[]);
-    wait_until_closed(&world, &mut daemon, 0);
-    obtain(&world, &mut daemon, 0);
-    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    let (world, daemon, server) = leased("120");
     drop(server);
     daemon.end(Signal::KILL);
     // Two minutes pass: the end is moved instead, to a moment that the next daemon lives to see.
@@ -134,31 +132,13 @@ fn a_rogue_server_gives_nothing() {
     wait_until_closed(&world, &mut daemon, 0);
     // The other guest plays server, under its own address.
     world.sh("ip -n guest1 addr add 10.40.0.9/24 dev eth0");
-    let rogue = world.serve(
-        "rogue",
-        &[
-            "ip",
-            "netns",
-            "exec",
-            "guest1",
-            "dnsmasq",
-            "--no-daemon",
-            "--conf-file=/dev/null",
-            "--port=0",
-            "--interface=eth0",
-            "--bind-interfaces",
-            "--dhcp-authoritative",
-            "--no-ping",
-            "--leasefile-ro",
-            "--dhcp-range=10.40.0.77,10.40.0.77,120",
-        ],
-    );
+    let rogue = dnsmasq(&world, "rogue", "ip netns exec guest1", "eth0", "10.40.0.77,10.40.0.77,120");
     let asked = "ip netns exec guest0 timeout 8 udhcpc -i eth0 -s ./script -n -q -t 3 -T 1 >/dev/null 2>&1 && echo yes || echo no";
     assert_eq!(world.sh(asked), "no\n");
     assert!(world.sh("cat rogue.log").contains("DHCPOFFER"), "the rogue did offer: {}", world.sh("cat rogue.log"));
     assert!(!world.save("ebtables").contains("10.40.0.77"));
     drop(rogue);
-    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
+    let server = serve(&world, "10.40.0.50,10.40.0.50,120");
     obtain(&world, &mut daemon, 0);
     wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
     assert!(reaches(&world, 0, ""));
@@ -167,13 +147,7 @@ fn a_rogue_server_gives_nothing() {
 
 #[test]
 fn what_changes_about_a_guest_takes_its_lease_away() {
-    let world = bridged(1);
-    world.write("vnet0.xml", &guest(0, DHCP));
-    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
-    let mut daemon = world.run(&[]);
-    wait_until_closed(&world, &mut daemon, 0);
-    obtain(&world, &mut daemon, 0);
-    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    let (world, mut daemon, server) = leased("120");
     world.write("vnet0.xml", &guest(0, DHCP).replace("52:54:00:40:00:00", "52:54:00:40:00:07"));
     wait_until_closed(&world, &mut daemon, 0);
     world.write("vnet0.xml", &guest(0, DHCP));
@@ -184,13 +158,7 @@ fn what_changes_about_a_guest_takes_its_lease_away() {
 
 #[test]
 fn what_a_guest_has_is_dropped_on_request_without_a_daemon_too() {
-    let world = bridged(1);
-    world.write("vnet0.xml", &guest(0, DHCP));
-    let server = serve(&world, "10.40.0.1", "10.40.0.50,10.40.0.50");
-    let mut daemon = world.run(&[]);
-    wait_until_closed(&world, &mut daemon, 0);
-    obtain(&world, &mut daemon, 0);
-    wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
+    let (world, daemon, server) = leased("120");
     daemon.end(Signal::TERM);
     world.assert_in_sync();
     let answer = world.bridgeward(&["interface", "forget", "vnet0"]);
@@ -200,4 +168,19 @@ fn what_a_guest_has_is_dropped_on_request_without_a_daemon_too() {
     let answer = world.bridgeward(&["interface", "forget", "vnet1"]);
     assert!(answer.code == Some(1) && answer.stderr.contains("nothing is learned for an interface `vnet1`"), "{answer}");
     drop(server);
+}
+
+#[test]
+fn an_infinite_lease_has_no_end() {
+    let (world, daemon, server) = leased("infinite");
+    drop(server);
+    let written = world.sh("cat /var/lib/bridgeward/*/learned.json");
+    assert!(written.contains("10.40.0.50") && !written.contains("until"), "{written}");
+    let daemon = again(&world, daemon);
+    assert!(reaches(&world, 0, ""));
+    let status: Value = serde_json::from_str(&world.bridgeward(&["status", "--format", "json"]).stdout).expect("JSON");
+    let learned = &status["learned"][0];
+    assert!(learned["address"] == "10.40.0.50" && learned["until"].is_null(), "{status}");
+    assert!(learned["source"] == "lease from 10.40.0.1", "{status}");
+    drop(daemon);
 }
