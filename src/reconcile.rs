@@ -54,8 +54,11 @@ const MOST_COMMITS: usize = 8;
 /// How often a busy tool is asked again, and how long the first pause is; each further one is twice as long.
 const BUSY_TRIES: u32 = 6;
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
-/// A refused object is tried again after this time even if nothing of it changed: what it lacked may be there now.
-const REFUSAL_EXPIRES: Duration = Duration::from_mins(1);
+/// A refused object is tried again after this time even if nothing of it changed, since what it lacked may be there now; then after twice as long each
+/// time, because a trial shuts its guest for a moment.
+const FIRST_RETRIAL: Duration = Duration::from_mins(1);
+/// But never later than this.
+const LAST_RETRIAL: Duration = Duration::from_mins(15);
 
 /// Brings the kernel to what the files say, and remembers what it installed.
 #[derive(Debug)]
@@ -89,6 +92,10 @@ struct Refusing {
     /// The fresh rules that were refused: other ones get a new chance.
     rules: Option<Arc<ObjectRules>>,
     since: Instant,
+    /// How long it is left alone.
+    pause: Duration,
+    /// Whether the current pass leaves it alone.
+    rests: bool,
     held: Held,
 }
 
@@ -378,7 +385,8 @@ impl<K: Kernel> Reconciler<K> {
 
     fn replan(&self, pass: &mut Pass<'_>, libvirtd: bool) -> Result<Plan, Failure> {
         let installed = memory::installed(&pass.record);
-        let refused = self.refused.iter().map(|(object, refusing)| (object.clone(), refusing.level)).collect();
+        let resting = self.refused.iter().filter(|(_, refusing)| refusing.rests);
+        let refused = resting.map(|(object, refusing)| (object.clone(), refusing.level)).collect();
         let choices = Choices { scope: self.scope, hooks: self.hooks, libvirtd };
         let computed = pass.computed;
         let (mut desired, kept) = desire::desire(&computed.resolved, &computed.compiled, &refused, &installed, &pass.observed, choices);
@@ -474,6 +482,7 @@ impl<K: Kernel> Reconciler<K> {
     fn remember(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
         // Whoever was tried again and is in place has got over it.
         self.stuck.retain(|_, setback| setback.rests());
+        self.refused.retain(|_, refusing| refusing.rests);
         pass.record = memory::verified(&pass.record, &pass.desired, &pass.observed, pass.computed, self.stuck.keys());
         self.store.save(&pass.record)?;
         Ok(())
@@ -482,7 +491,10 @@ impl<K: Kernel> Reconciler<K> {
     /// Gives refused and stuck objects another chance where their rules changed or time has passed.
     fn forgive(&mut self, computed: &Computed) {
         let fresh = &computed.compiled.objects;
-        self.refused.retain(|object, refusing| fresh.get(object) == refusing.rules.as_ref() && refusing.since.elapsed() < REFUSAL_EXPIRES);
+        self.refused.retain(|object, refusing| fresh.get(object) == refusing.rules.as_ref());
+        for refusing in self.refused.values_mut() {
+            refusing.rests = refusing.since.elapsed() < refusing.pause;
+        }
         self.stuck.retain(|object, setback| fresh.get(object) == Some(&setback.rules));
     }
 
@@ -501,9 +513,13 @@ impl<K: Kernel> Reconciler<K> {
         let message = format!("{} refuses a rule of it: {}{line}", refusal.command, refusal.words);
         let held = Held { object: object.clone(), keeping: Keeping::Closed, code: "tool-refused".into(), message, place };
         tracing::warn!(object = %object, words = %refusal.words, "a tool refuses the rules of this object; it is set aside");
-        // The first refusal names the fresh rule at fault; a later one of older rules must not hide it.
-        let held = self.refused.remove(&object).map_or(held, |before| before.held);
-        self.refused.insert(object, Refusing { level, rules: fresh.cloned(), since: Instant::now(), held });
+        let (pause, held) = match self.refused.remove(&object) {
+            None => (FIRST_RETRIAL, held),
+            // The first refusal names the fresh rule at fault; a later one of older rules must not hide it.
+            Some(before) if before.rests => (before.pause, before.held),
+            Some(before) => (LAST_RETRIAL.min(before.pause * 2), held),
+        };
+        self.refused.insert(object, Refusing { level, rules: fresh.cloned(), since: Instant::now(), pause, rests: true, held });
         Ok(())
     }
 
@@ -528,7 +544,7 @@ impl<K: Kernel> Reconciler<K> {
     fn settle_report(&self, pass: &mut Pass<'_>) {
         pass.report.hold_faults(pass.computed, &pass.kept);
         hold_absent(pass);
-        for refusing in self.refused.values() {
+        for refusing in self.refused.values().filter(|refusing| refusing.rests) {
             let keeping = pass.kept.get(&refusing.held.object).copied().unwrap_or(refusing.held.keeping);
             pass.report.hold(Held { keeping, ..refusing.held.clone() });
         }

@@ -75,14 +75,16 @@ fn judge(pass: &Pass<'_>, facts: &Facts) -> Vec<Finding> {
 /// What a tool said that the kernel lacks.
 fn missing_features(pass: &Pass<'_>) -> Vec<Finding> {
     let lacking = pass.report.held.iter().filter(|held| NO_SUCH_FEATURE.iter().any(|words| held.message.contains(words)));
-    let finding = |held: &super::report::Held| Finding {
+    let finding = |held: &super::report::Held| {
+        Finding {
         code: "kernel-feature-missing",
         severity: Severity::Error,
         message: format!("the kernel lacks what a rule of {} needs: {}", held.object, held.message),
-        help: "load or install the kernel module of that match or target; it is tried again within a minute".to_owned(),
+        help: "load or install the kernel module of that match or target; it is tried again after a minute, later every quarter of an hour; a restart of the daemon tries at once".to_owned(),
         concerns: vec![held.object.clone()],
         mend: None,
         mended: false,
+    }
     };
     lacking.map(finding).collect()
 }
