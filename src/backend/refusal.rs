@@ -68,9 +68,14 @@ pub(super) fn cause(words: &str) -> Option<Cause> {
     says(&OTHER_TROUBLE).then_some(Cause::Host)
 }
 
-/// The words with the one thing added that they leave open.
+/// The words on one line, without how to get help with a command line that nobody typed, and with the one thing added that they leave open.
 pub(super) fn explain(words: &str) -> String {
-    if cause(words) == Some(Cause::Privilege) { format!("{words}; bridgeward needs CAP_NET_ADMIN") } else { words.to_owned() }
+    let idle = |line: &&str| line.is_empty() || line.starts_with("Try `") || line.starts_with("Error occurred at line: ");
+    let mut said = words.lines().map(str::trim).filter(|line| !idle(line)).collect::<Vec<_>>().join("; ");
+    if cause(words) == Some(Cause::Privilege) {
+        said.push_str("; bridgeward needs CAP_NET_ADMIN");
+    }
+    said
 }
 
 /// How a tool ended, for people: `exit status 2`, `killed by signal 11`.
@@ -189,5 +194,12 @@ mod tests {
     fn missing_privilege_is_named() {
         assert!(explain("x: Permission denied (you must be root)").ends_with("needs CAP_NET_ADMIN"));
         assert_eq!(explain("x: no"), "x: no");
+    }
+
+    #[test]
+    fn what_helps_nobody_is_left_out() {
+        let words =
+            "x v1.8.9 (nf_tables): Set nope doesn't exist.\n\nError occurred at line: 2\nTry `x -h' or 'x --help' for more information.";
+        assert_eq!(explain(words), "x v1.8.9 (nf_tables): Set nope doesn't exist.");
     }
 }
