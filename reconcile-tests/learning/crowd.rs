@@ -5,6 +5,7 @@ use std::thread;
 
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder};
 use rustix::net::{SendFlags, send};
+use serde_json::Value;
 
 use super::{guest, wait_until_closed};
 use crate::enforcement::wire::packet_socket;
@@ -68,5 +69,7 @@ fn a_guest_that_floods_keeps_nobody_else_from_being_learned() {
         learned.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
     assert!(!world.save("ebtables").contains("--ip-src 10.40.1.0 "), "the flooder has said nothing that counts");
+    let status: Value = serde_json::from_str(&world.bridgeward(&["status", "--format", "json"]).stdout).expect("JSON");
+    assert!(status["listening"]["surplus"].as_u64().is_some_and(|surplus| surplus > 0), "the flooder is limited: {}", status["listening"]);
     world.assert_in_sync();
 }

@@ -154,6 +154,7 @@ impl Lessons {
                 Some(Heard::Frame(device, frame)) => changes.add(self.learner.hear(&device, &frame, now)),
                 Some(Heard::Silence(device, reason)) => {
                     tracing::debug!(%device, reason, "nothing more is heard from this device");
+                    self.captures.end(&device);
                     silence = true;
                 }
                 None => break,

@@ -34,6 +34,8 @@ const BURST: u32 = 50;
 const RATE: f64 = 10.0;
 /// Whoever sends more is not listened to for so long; nor is a device that is gone, or went down.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So long after the host did not let us listen it is tried again.
+const RETRY: Duration = Duration::from_mins(1);
 /// So many sockets are opened or closed at the same time, each on a thread.
 const PARALLEL: usize = 32;
 /// Frames that wait to be judged.
@@ -44,7 +46,7 @@ const QUEUE: usize = 256;
 pub enum Heard {
     /// A frame.
     Frame(DeviceName, Utterance),
-    /// Nothing more is heard from this device: it is gone, or went down while the capture was opened.
+    /// Nothing more is heard from this device: it is gone or went down, or the host did not let us listen, some time ago.
     Silence(DeviceName, String),
 }
 
@@ -107,8 +109,7 @@ impl Captures {
     pub fn follow(&mut self, wanted: &BTreeMap<DeviceName, (Mac, Hearing)>, taps: &BTreeMap<DeviceName, Tap>) {
         self.running.retain(|device, running| {
             let same = wanted.get(device) == Some(&(running.mac, running.hearing))
-                && taps.get(device).is_some_and(|tap| tap.index == running.index)
-                && !running.task.is_finished();
+                && taps.get(device).is_some_and(|tap| tap.index == running.index);
             if !same {
                 running.task.abort();
             }
@@ -130,6 +131,13 @@ impl Captures {
             };
             let listening = listening.run(Opening::new(&self.opening));
             self.running.insert(device.clone(), Running { index: tap.index, mac, hearing, task: tokio::spawn(listening) });
+        }
+    }
+
+    /// Takes in that nothing more is heard from this device: what follows may open it again.
+    pub fn end(&mut self, device: &DeviceName) {
+        if let Some(running) = self.running.remove(device) {
+            running.task.abort();
         }
     }
 
@@ -202,14 +210,19 @@ impl Listening {
     async fn run(self, opening: Opening) {
         let opened = self.open().await;
         drop(opening);
-        let reason = match opened {
+        let error = match opened {
             Ok(mut ear) => self.hear(&mut ear).await,
-            Err(error) => error.to_string(),
+            Err(error) => error,
         };
-        // Nobody asks for the device again before it is looked for again.
-        tokio::time::sleep(PAUSE).await;
+        // As long as nothing is said the device is not opened again.
+        if is_gone(&error) {
+            tokio::time::sleep(PAUSE).await;
+        } else {
+            tracing::warn!(device = %self.device, %error, "this device cannot be listened to; it is tried again in a minute");
+            tokio::time::sleep(RETRY).await;
+        }
         // Whoever listens may have gone.
-        let _ = self.sender.send(Heard::Silence(self.device, reason)).await;
+        let _ = self.sender.send(Heard::Silence(self.device, error.to_string())).await;
     }
 
     async fn open(&self) -> io::Result<Ear> {
@@ -223,15 +236,15 @@ impl Listening {
     }
 
     /// Hands on frames; returns why there are no more.
-    async fn hear(&self, ear: &mut Ear) -> String {
+    async fn hear(&self, ear: &mut Ear) -> io::Error {
         let start = Instant::now();
         let mut bucket = Bucket::full(BURST, RATE);
         let mut buffer = vec![0; self.hearing.snap_length().into()];
-        let Some(socket) = &mut ear.socket else { return String::new() };
+        let socket = ear.socket.as_mut().expect("it is there until it is dropped");
         loop {
             let mut guard = match socket.ready(Interest::READABLE | Interest::ERROR).await {
                 Ok(guard) => guard,
-                Err(error) => return error.to_string(),
+                Err(error) => return error,
             };
             let length = match recv(guard.get_inner(), &mut buffer[..], RecvFlags::empty()) {
                 Ok((length, _)) => length,
@@ -239,7 +252,7 @@ impl Listening {
                     guard.clear_ready();
                     continue;
                 }
-                Err(error) => return error.to_string(),
+                Err(error) => return error.into(),
             };
             drop(guard);
             if !bucket.take(start.elapsed()) {
@@ -252,7 +265,7 @@ impl Listening {
             match frame::decode(&buffer[..length]) {
                 Ok(Some(utterance)) => {
                     if self.sender.send(Heard::Frame(self.device.clone(), utterance)).await.is_err() {
-                        return "nobody listens any more".to_owned();
+                        return Errno::NODEV.into();
                     }
                 }
                 Ok(None) => {}
@@ -262,6 +275,11 @@ impl Listening {
             }
         }
     }
+}
+
+/// Whether there is nothing to listen to: the device is gone, or went down.
+fn is_gone(error: &io::Error) -> bool {
+    [Errno::NODEV, Errno::NXIO, Errno::NETDOWN].iter().any(|gone| error.raw_os_error() == Some(gone.raw_os_error()))
 }
 
 /// A socket that hears what its filter passes of one device, by its number, and has never heard anything else: without a protocol it hears
