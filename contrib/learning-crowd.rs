@@ -78,6 +78,7 @@ fn main() {
             WATCH.as_secs(),
             daemon.processor_time().saturating_sub(before).as_secs_f64()
         );
+        println!("the daemon says:                     {}", listening(directory.path()));
         over.store(true, Ordering::Relaxed);
     });
     let stopping = Instant::now();
@@ -200,6 +201,14 @@ fn arp_to(destination: [u8; 6], number: usize, sender: [u8; 4]) -> Vec<u8> {
 fn open(number: usize) -> Capture<Active> {
     let capture = Capture::from_device(&*format!("eth{number}")).and_then(|capture| capture.snaplen(64).buffer_size(32 << 10).open());
     capture.expect("the link is up, and we are root")
+}
+
+/// What `status` says of all that was heard.
+fn listening(directory: &Path) -> String {
+    let mut status = Command::new(env!("CARGO_BIN_EXE_bridgeward"));
+    let output = status.arg("status").env("BRIDGEWARD_STATE", directory.join("state")).output().expect("the program was built");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().find(|line| line.starts_with("listening")).unwrap_or("nothing").to_owned()
 }
 
 /// How many guests have the rule of their address.
