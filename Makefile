@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help build test bench nightly fuzz demo repair-times learning-crowd lint deny install deb testdeb dist clean
+.PHONY: help build test bench nightly fuzz demo repair-times learning-crowd lint deny install guide deb testdeb dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ deny: ## Judge licences, sources and duplicates of all dependencies (cargo-deny)
 	$(CARGO) deny --offline --locked check licenses bans sources
 
 # A BINARY that is named is taken as it is.
-install: $(if $(filter target/release/bridgeward,$(BINARY)),build) ## Install program, unit, man page, completions, schemas and example below DESTDIR (PREFIX=/usr).
+install: $(if $(filter target/release/bridgeward,$(BINARY)),build) ## Install program, unit, man pages, completions, schemas and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
 	install -D -m 0644 contrib/systemd/bridgeward.service $(DESTDIR)$(PREFIX)/lib/systemd/system/bridgeward.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward contrib/prometheus/bridgeward.rules.yml contrib/grafana/bridgeward.json contrib/networkd/50-bridgeward.conf
@@ -62,11 +62,19 @@ install: $(if $(filter target/release/bridgeward,$(BINARY)),build) ## Install pr
 	done
 	install -d -m 0755 $(DESTDIR)/etc/bridgeward/state
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bridgeward/schemas schemas/*.rng schemas/*.rnc
-	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward README.md docs/*.md
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward README.md SECURITY.md
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/docs docs/*.md docs/*.svg
 	$(BINARY) man | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/man/man8/bridgeward.8
+	$(BINARY) man bridgeward-state | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/man/man5/bridgeward-state.5
+	$(BINARY) man bridgeward.toml | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/man/man5/bridgeward.toml.5
 	$(BINARY) completions bash | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bridgeward
 	$(BINARY) completions zsh | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_bridgeward
 	$(BINARY) completions fish | install -D -m 0644 /dev/stdin $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bridgeward.fish
+
+guide: ## Build the guide as a book (target/guide); needs mdbook.
+	@command -v mdbook >/dev/null || { echo 'mdbook is missing: cargo install mdbook --locked (some minutes)'; exit 1; }
+	mdbook build docs --dest-dir $(CURDIR)/target/guide
+	@echo "open target/guide/index.html"
 
 deb: build ## Build a Debian package (target/package/).
 	contrib/debian/build-package.sh

@@ -7,6 +7,7 @@ packages=(
   libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 # a real libvirtd to live beside
   udhcpc dhcpcd-base strace libfaketime # real DHCP clients; a count of processes started; a clock that jumps
   systemd perl-base # systemd-analyze judges the unit; a peer for sockets
+  man-db mandoc # the readers of the manual pages
   firewalld ufw fail2ban dbus # the neighbours, each run in a namespace of its own
   libxml2-utils gcc libc6-dev libpcap-dev # xmllint for the schemas; a linker, and what pcap links to
 )

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -248,6 +249,20 @@ impl World {
             .spawn()
             .expect("`nsenter` runs (Debian package util-linux)");
         Daemon { child, log }
+    }
+
+    /// Starts a shell in this world that reads commands from its standard input and says everything to this file; its descendants are a process group of their own.
+    pub fn shell(&self, log: &Path) -> Child {
+        let file = File::create(log).expect("the scratch directory takes files");
+        let copy = file.try_clone().expect("a file handle can be cloned");
+        let mut command = self.inside(&Command::new("bash"));
+        command
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(copy)
+            .stderr(file)
+            .spawn()
+            .expect("`nsenter` runs (Debian package util-linux)")
     }
 
     /// The rules of one tool, without counters: the words of `TOOL-save`, its comments left out.

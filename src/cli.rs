@@ -2,6 +2,8 @@
 //!
 //! One file per command below [`options`]; the mapping from outcomes to exit statuses is here and nowhere else.
 
+#[cfg(test)]
+mod agreement;
 mod apply;
 mod check;
 mod confirm;
@@ -97,8 +99,8 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
             output.data(&String::from_utf8_lossy(&text))?;
             Ok(Exit::Done)
         }
-        Command::Man => {
-            output.data(&String::from_utf8_lossy(&man::man(&Options::command())?))?;
+        Command::Man { page } => {
+            output.data(&String::from_utf8_lossy(&man::man(*page, &Options::command())?))?;
             Ok(Exit::Done)
         }
         Command::Check(check) => check::check(&Settings::of(&options.global, output)?, check),

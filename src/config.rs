@@ -3,6 +3,7 @@
 //! Text in, a checked [`Config`] or a diagnostic with a caret out; an unknown key is an error. Every long option of the
 //! command line has a key here, and the command line wins.
 
+pub mod key;
 pub mod name;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::plan::{HookPlacement, Scope};
 use crate::source::{FileId, Sources, Span};
+use key::{Key, settings};
 use name::{HooksName, LayoutName, LogName, Mode, QuirksName, ScopeName, named};
 
 /// Where the configuration is looked for unless `--config` or `BRIDGEWARD_CONFIG` says otherwise; it need not exist there.
@@ -24,102 +26,89 @@ pub const DEFAULT_PATH: &str = "/etc/bridgeward/bridgeward.toml";
 /// Where the state is looked for unless something says otherwise.
 pub const DEFAULT_STATE: &str = "/etc/bridgeward/state";
 
-/// The content of `bridgeward.toml`; what is absent keeps its default.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// State directories or single files.
-    pub state: Vec<PathBuf>,
-    /// `"fixed"` or `"libvirt"`.
-    #[serde(deserialize_with = "named::<QuirksName, _, _>")]
-    pub quirks: Quirks,
-    /// `"shared"` or `"exclusive"`.
-    #[serde(deserialize_with = "named::<ScopeName, _, _>")]
-    pub scope: Scope,
-    /// `"present"` or `"first"`.
-    #[serde(deserialize_with = "named::<HooksName, _, _>")]
-    pub hooks: HookPlacement,
-    /// `"chains"`, `"classic"` or `"classic-document"`.
-    #[serde(deserialize_with = "named::<LayoutName, _, _>")]
-    pub layout: Layout,
-    /// Warnings count as errors.
-    pub strict: bool,
-    /// Whether switches of the kernel that rules need (`ip_forward`, `bridge-nf-call-*`) are set, or only told of.
-    pub manage_sysctls: bool,
-    /// What `run` does about differences.
-    pub mode: Mode,
-    /// Where `run` writes plans in mode `"plan"`; `None`: `plan.json` beside the record.
-    pub plan_file: Option<PathBuf>,
-    /// Where the record lives.
-    pub run_dir: PathBuf,
-    /// The group that may ask a running daemon for its status; root only without one.
-    pub socket_group: Option<String>,
-    /// How the daemon's log is written.
-    pub log: LogName,
-    /// Where learned addresses are kept, over reboots.
-    pub learned_dir: PathBuf,
-    /// How often `run` looks at the kernel although nothing said that it changed; see [`poll`].
-    #[serde(deserialize_with = "duration")]
-    pub poll: Duration,
-    /// How long `run` waits after the last change of a file before it reads the state; at most 10 s.
-    #[serde(deserialize_with = "duration")]
-    pub settle: Duration,
-    /// The commands to run.
-    pub tools: Tools,
-    /// Where metrics go.
-    pub metrics: Metrics,
-}
-
-/// Where metrics go; nowhere unless something is named.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Metrics {
-    /// The address to hand them out at, such as `127.0.0.1:9876`.
-    pub listen: Option<SocketAddr>,
-    /// The file to keep for `node_exporter`'s textfile collector; its name ends in `.prom`.
-    pub textfile: Option<PathBuf>,
-}
-
-/// Names or paths of the tools; each is used with `-save` and `-restore` appended.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tools {
-    /// For IPv4: `iptables`, `iptables-nft`, `iptables-legacy`, or a path.
-    pub iptables: String,
-    /// For IPv6.
-    pub ip6tables: String,
-    /// For bridges.
-    pub ebtables: String,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            state: vec![PathBuf::from(DEFAULT_STATE)],
-            quirks: Quirks::default(),
-            scope: Scope::default(),
-            hooks: HookPlacement::default(),
-            layout: Layout::default(),
-            strict: false,
-            manage_sysctls: false,
-            mode: Mode::default(),
-            plan_file: None,
-            run_dir: PathBuf::from("/run/bridgeward"),
-            socket_group: None,
-            log: LogName::default(),
-            learned_dir: PathBuf::from("/var/lib/bridgeward"),
-            poll: Duration::from_secs(10),
-            settle: Duration::from_millis(75),
-            tools: Tools::default(),
-            metrics: Metrics::default(),
-        }
+settings! {
+    /// The content of `bridgeward.toml`; what is absent keeps its default.
+    Config, "", TOP {
+        /// State directories (read recursively) or single files. libvirt's own directories work as they are:
+        /// `/etc/libvirt/qemu`, `/etc/libvirt/nwfilter`, and for what is running now `/run/libvirt/network`.
+        state: Vec<PathBuf> = vec![PathBuf::from(DEFAULT_STATE)]; Some(r#"["/etc/bridgeward/state"]"#), "a list of paths", r#"["/srv/state", "/etc/libvirt/nwfilter"]"#;
+        /// `fixed`: the rule that the XML says, and an error where libvirt is dangerously lax.
+        /// `libvirt`: libvirt 9.0 rule for rule, oddities included.
+        #[serde(deserialize_with = "named::<QuirksName, _, _>")]
+        quirks: Quirks = Quirks::default(); Some(r#""fixed""#), "`\"fixed\"` or `\"libvirt\"`", r#""libvirt""#;
+        /// `shared`: only what the state or our record names is ours; everything else stays, libvirt's names or not.
+        /// `exclusive`: everything in libvirt's name space is ours. Not beside a libvirtd that has objects of its own.
+        #[serde(deserialize_with = "named::<ScopeName, _, _>")]
+        scope: Scope = Scope::default(); Some(r#""shared""#), "`\"shared\"` or `\"exclusive\"`", r#""exclusive""#;
+        /// `present`: our jumps have to stand once in their built-in chains, anywhere.
+        /// `first`: at the head, in our order.
+        #[serde(deserialize_with = "named::<HooksName, _, _>")]
+        hooks: HookPlacement = HookPlacement::default(); Some(r#""present""#), "`\"present\"` or `\"first\"`", r#""first""#;
+        /// `chains`: the rules of networks in private chains, as libvirt has made them since 5.1.
+        /// `classic`: straight in INPUT, OUTPUT, FORWARD and POSTROUTING, the rules that libvirt made up to 5.0.
+        /// `classic-document`: there too, the rules that libvirt's description of its firewall lists.
+        #[serde(deserialize_with = "named::<LayoutName, _, _>")]
+        layout: Layout = Layout::default(); Some(r#""chains""#), "`\"chains\"`, `\"classic\"` or `\"classic-document\"`", r#""classic""#;
+        /// Whether warnings count as errors.
+        strict: bool = false; Some("false"), "`true` or `false`", "true";
+        /// What `run` does about differences. `enforce`: makes the kernel what the files say, and keeps it so. `observe`: says what differs and writes
+        /// nothing. `plan`: writes what it would do to `plan_file`, for `bridgeward apply --plan`.
+        mode: Mode = Mode::default(); Some(r#""enforce""#), "`\"enforce\"`, `\"observe\"` or `\"plan\"`", r#""observe""#;
+        /// Where plans go in mode `plan`; unset: `plan.json` beside the record, below `run_dir`.
+        plan_file: Option<PathBuf> = None; None, "a path", r#""/var/lib/bridgeward/plan.json""#;
+        /// `true`: switches of the kernel that the rules need (net.ipv4.ip_forward, net.ipv6.conf.*.forwarding, net.bridge.bridge-nf-call-*) are set, and
+        /// set again when somebody resets them. They are never set back. `false`: only told of.
+        manage_sysctls: bool = false; Some("false"), "`true` or `false`", "true";
+        /// The record of installed rules and the locks. It must not survive a reboot.
+        run_dir: PathBuf = PathBuf::from("/run/bridgeward"); Some(r#""/run/bridgeward""#), "a path", r#""/run/bridgeward-lab""#;
+        /// The group that may ask a running daemon for its status (`bridgeward status`), at `bridgeward.sock` in `run_dir`; without one, only root may. The group
+        /// can ask and nothing else. The shipped unit needs `SupplementaryGroups=` with the same name to hand the socket to it.
+        socket_group: Option<String> = None; None, "the name of a group", r#""adm""#;
+        /// How the daemon's log is written. `auto`: to journald with fields where systemd started it, else text. `text` and `json` go to stderr, `journald` to
+        /// the journal.
+        log: LogName = LogName::default(); Some(r#""auto""#), "`\"auto\"`, `\"text\"`, `\"json\"` or `\"journald\"`", r#""json""#;
+        /// The addresses that `run` has learned from guests whose files give none. It should survive a reboot.
+        learned_dir: PathBuf = PathBuf::from("/var/lib/bridgeward"); Some(r#""/var/lib/bridgeward""#), "a path", r#""/srv/learned""#;
+        /// How often `run` looks at the kernel although nothing said that it changed.
+        #[serde(deserialize_with = "duration")]
+        poll: Duration = Duration::from_secs(10); Some(r#""10s""#), "a time from `\"100ms\"` to `\"1day\"`", r#""2s""#;
+        /// How long `run` waits after the last change of a file before it reads the state.
+        #[serde(deserialize_with = "duration")]
+        settle: Duration = Duration::from_millis(75); Some(r#""75ms""#), "a time of at most `\"10s\"`", r#""500ms""#;
+    } {
+        /// The commands to run.
+        tools: Tools;
+        /// Where metrics go.
+        metrics: Metrics;
     }
 }
 
-impl Default for Tools {
-    fn default() -> Self {
-        Self { iptables: "iptables".into(), ip6tables: "ip6tables".into(), ebtables: "ebtables".into() }
+settings! {
+    /// Names or paths of the tools; each is used with `-save` and `-restore` appended.
+    Tools, "tools", TOOLS {
+        /// The tool for IPv4, by name or path; it is used with `-save` and `-restore` appended, too.
+        iptables: String = "iptables".into(); Some(r#""iptables""#), "a name or a path", r#""iptables-legacy""#;
+        /// The tool for IPv6, likewise.
+        ip6tables: String = "ip6tables".into(); Some(r#""ip6tables""#), "a name or a path", r#""ip6tables-legacy""#;
+        /// The tool for bridges, likewise.
+        ebtables: String = "ebtables".into(); Some(r#""ebtables""#), "a name or a path", r#""/usr/sbin/ebtables-nft""#;
     }
+}
+
+settings! {
+    /// Where metrics go; nowhere unless something is named.
+    Metrics, "metrics", METRICS {
+        /// The address to hand out metrics for Prometheus at, below `/metrics`, to whoever reaches it. contrib/prometheus and contrib/grafana have alerts and a
+        /// dashboard.
+        listen: Option<SocketAddr> = None; None, "an address with a port", r#""127.0.0.1:9876""#;
+        /// The file to keep for node_exporter's textfile collector.
+        textfile: Option<PathBuf> = None; None, "an absolute path that ends in `.prom`", r#""/var/lib/prometheus/node-exporter/bridgeward.prom""#;
+    }
+}
+
+/// Every key, in the order in which they are told.
+pub fn keys() -> Vec<Key> {
+    [TOP, TOOLS, METRICS].concat()
 }
 
 /// Reads the text of one configuration file.
@@ -164,7 +153,7 @@ fn fault(file: FileId, text: &str, error: &toml::de::Error) -> Diagnostic {
     let position = |at: usize| u32::try_from(at.min(text.len())).unwrap_or(u32::MAX);
     let span = Span { file, start: position(range.start), end: position(range.end) };
     Diagnostic::error("config-syntax", error.message().trim().replace('\n', "; "), span, "")
-        .help("the comments of the shipped bridgeward.toml explain every key")
+        .help("bridgeward.toml(5) explains every key: bridgeward man bridgeward.toml")
 }
 
 /// The line that sets a key, or `otherwise`; no key has the same name in two tables.
@@ -202,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_shipped_file_says_the_defaults() {
-        assert_eq!(read(include_str!("../contrib/bridgeward.toml")), Ok(Config::default()));
+        assert_eq!(read(&key::shipped(&keys())), Ok(Config::default()));
     }
 
     #[test]

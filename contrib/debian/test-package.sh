@@ -33,6 +33,8 @@ test -L "$root/etc/systemd/system/multi-user.target.wants/bridgeward.service" ||
 inside bridgeward check
 inside bridgeward check --strict --state /usr/share/doc/bridgeward/state
 inside man -w 8 bridgeward
+inside man -w 5 bridgeward-state
+inside man -w 5 bridgeward.toml
 for file in /usr/share/bash-completion/completions/bridgeward /usr/share/zsh/vendor-completions/_bridgeward \
   /usr/share/fish/vendor_completions.d/bridgeward.fish /usr/share/bridgeward/schemas/filter.rng /usr/share/bridgeward/schemas/filter.rnc; do
   test -s "$root$file" || fail "$file is missing"

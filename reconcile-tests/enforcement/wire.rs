@@ -113,7 +113,7 @@ impl Wire {
 }
 
 /// Frames of a veth pair travel in the queue of the processor that sends them, so they stay in order while that stays the same.
-fn on_one_processor(body: impl FnOnce()) {
+pub fn on_one_processor(body: impl FnOnce()) {
     let all = sched_getaffinity(None).expect("a thread may ask for its processors");
     let mut here = CpuSet::new();
     here.set(sched_getcpu());

@@ -248,9 +248,31 @@ Reads the state only. Exit status: 0 done, 1 faults in the state or an unknown n
         shell: clap_complete::Shell,
     },
 
-    /// Print the man page
-    #[command(after_help = "Examples:\n  bridgeward man | man -l -")]
-    Man,
+    /// Print a manual page: of the program, of the files in the state directory, or of the configuration
+    #[command(after_help = "\
+Examples:
+  bridgeward man | man -l -
+  bridgeward man bridgeward-state | man -l -       what may stand in the state directory
+  bridgeward man bridgeward.toml | man -l -        every key of the configuration")]
+    Man {
+        /// The page
+        #[arg(value_enum, default_value_t)]
+        page: Page,
+    },
+}
+
+/// A manual page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Page {
+    /// bridgeward(8): the commands and their options
+    #[default]
+    Bridgeward,
+    /// bridgeward-state(5): the state directory
+    #[value(alias = "state")]
+    BridgewardState,
+    /// bridgeward.toml(5): the configuration
+    #[value(name = "bridgeward.toml", alias = "toml")]
+    BridgewardToml,
 }
 
 #[derive(Debug, Args)]
