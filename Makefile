@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help build test bench nightly fuzz demo repair-times learning-crowd lint deny install guide deb testdeb dist clean
+.PHONY: help build test bench nightly beside-libvirt fuzz demo repair-times learning-crowd lint deny install guide deb testdeb dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ nightly: ## The laws with 10,000 cases each, 300 kills, 1,000 passes beside anot
 	reconcile-tests/install-tools.sh
 	BRIDGEWARD_NIGHTLY=1 PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --release --test reconcile -- laws plan_real kill other_writer faults neighbours hostile
 	nice $(CARGO) bench --locked --bench hostile
+
+beside-libvirt: ## Ten minutes of mixed use beside a real libvirtd (BRIDGEWARD_BESIDE_SECONDS): virsh, flushes by hand, restarts; other random choices every time.
+	reconcile-tests/install-tools.sh
+	BRIDGEWARD_BESIDE_SECONDS=$${BRIDGEWARD_BESIDE_SECONDS:-600} PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED:-$$(date +%s)} $(CARGO) test --locked --test reconcile -- --nocapture virsh_flushes
 
 fuzz: ## Fuzz every reader of foreign text for 20 minutes each (FUZZ_SECONDS); needs cargo-fuzz.
 	for target in $$($(CARGO) fuzz list); do \

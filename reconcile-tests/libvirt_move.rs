@@ -9,7 +9,7 @@ use crate::fixture::FILTER;
 use crate::world::World;
 
 /// Libvirt's directories, as an operator names them.
-const LIBVIRT: [&str; 6] = [
+pub const LIBVIRT: [&str; 6] = [
     "--state=/etc/libvirt/nwfilter",
     "--state=/etc/libvirt/qemu/networks",
     "--state=/run/libvirt/network",
@@ -35,7 +35,7 @@ fn binding(number: usize, filter: &str) -> String {
     format!(
         "<filterbinding><owner><name>vm{number}</name><uuid>6f1d1d5e-9b8f-4b52-9f0a-7d9a3d0c1c{number:02}</uuid></owner>\
          <portdev name='vnet{number}'/><mac address='52:54:00:77:00:{number:02}'/>\
-         <filterref filter='{filter}'><parameter name='IP' value='10.71.0.1{number}'/></filterref></filterbinding>"
+         <filterref filter='{filter}'><parameter name='IP' value='10.71.0.1{number:02}'/></filterref></filterbinding>"
     )
 }
 
@@ -63,19 +63,22 @@ fn rules(world: &World) -> Vec<String> {
     rules
 }
 
-/// The ids of this world's libvirtd, and of nobody else's.
-const STOP_LIBVIRTD: &str = "
-for process in /proc/[0-9]*; do
-  if [ \"$(readlink $process/ns/mnt)\" = \"$(readlink /proc/self/ns/mnt)\" ] && [ \"$(cat $process/comm)\" = libvirtd ]; then
-    kill ${process#/proc/}
-    while [ -e $process ] && ! grep -q '^State:.Z' $process/status; do sleep 0.1; done
-  fi
-done
-";
+/// Ends this world's libvirtd, and nobody else's, and waits until it is gone.
+pub fn stop_libvirtd(world: &World, signal: Signal) {
+    world.sh(&format!(
+        "for process in /proc/[0-9]*; do
+          if [ \"$(readlink $process/ns/mnt)\" = \"$(readlink /proc/self/ns/mnt)\" ] && [ \"$(cat $process/comm)\" = libvirtd ]; then
+            kill -{} ${{process#/proc/}}
+            while [ -e $process ] && ! grep -q '^State:.Z' $process/status; do sleep 0.1; done
+          fi
+        done",
+        signal.as_raw()
+    ));
+}
 
 #[test]
 fn libvirts_own_directories_are_a_state_as_they_are() {
-    let world = libvirt_host(9);
+    let world = libvirt_host(20);
     let before = rules(&world);
     let synced = world.bridgeward(&[&["diff"][..], &LIBVIRT].concat());
     assert_eq!((synced.code, synced.stdout.as_str()), (Some(0), ""), "{synced}");
@@ -141,7 +144,7 @@ fn a_host_is_moved_over_and_back_and_no_guest_is_open_meanwhile() {
     assert_eq!((synced.code, synced.stdout.as_str()), (Some(0), ""), "{synced}");
     let mut daemon = world.run(&["--quirks", "libvirt"]);
     daemon.wait_until_log("in sync");
-    world.sh(STOP_LIBVIRTD);
+    stop_libvirtd(&world, Signal::TERM);
     assert_eq!(rules(&world), before, "libvirtd leaves its rules");
     world.sh("iptables -F FORWARD; ip6tables -F; iptables -t nat -F");
     daemon.wait_until("the repair without libvirtd", || rules(&world) == before);

@@ -28,6 +28,7 @@ mod kill_anywhere;
 mod knowledge;
 mod learning;
 mod libvirt_beside;
+mod libvirt_mixed;
 mod libvirt_move;
 mod lint;
 mod markdown;

@@ -20,6 +20,7 @@ pub mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::addr::DeviceName;
 use crate::compile::hooks::base_chains;
 use crate::compile::{Key, ObjectRules};
 use crate::model::Object;
@@ -37,6 +38,8 @@ pub struct Desired {
     pub objects: BTreeMap<Object, Arc<ObjectRules>>,
     /// Held objects without a record that live in the kernel: what these keys name stays as it is.
     pub frozen: BTreeSet<Key>,
+    /// Guests whose chains under libvirt's temporary names were left by a libvirtd that died: those chains go.
+    pub leftovers: BTreeSet<DeviceName>,
     /// Keys of what we installed earlier, by the record: ours to remove even though nothing desires it now.
     pub recorded: BTreeSet<Key>,
     /// What is ours straight in built-in chains, by the record.
@@ -64,6 +67,9 @@ pub enum Scope {
     /// All of libvirt's name space.
     Exclusive,
 }
+
+/// The remark on chains under libvirt's temporary names that lie there.
+pub const TEMPORARY_CHAIN: &str = "temporary-chain";
 
 /// Where our jumps must stand in built-in chains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

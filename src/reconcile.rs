@@ -395,6 +395,7 @@ impl<K: Kernel> Reconciler<K> {
             set_aside(object, &pass.record, &mut desired);
         }
         desired.frozen.extend(pass.report.parked.iter().cloned());
+        desired.leftovers = self.parking.leftovers(Instant::now());
         pass.kept = kept;
         let plan = plan::plan(&desired, &pass.observed)?;
         pass.desired = desired;

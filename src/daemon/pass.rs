@@ -19,6 +19,8 @@ use crate::backend::{Kernel, links};
 use crate::config::name::{LayoutName, QuirksName};
 use crate::load::{self, LoadFailure, Loaded};
 use crate::monitor::links::LinkMonitor;
+use crate::plan::TEMPORARY_CHAIN;
+use crate::reconcile::report::Report;
 use crate::resolve::Link;
 
 impl<K: Kernel> Daemon<K> {
@@ -132,7 +134,9 @@ impl<K: Kernel> Daemon<K> {
         if let Some(report) = report.filter(|report| drift && !report.only_seen) {
             self.note_repair(&culprits, report);
         }
-        self.look_again = report.is_some_and(|report| !report.parked.is_empty());
+        // Temporary chains that nobody renames are leftovers in a while.
+        let left = |report: &&Report| report.remarks.iter().any(|remark| remark.code == TEMPORARY_CHAIN);
+        self.look_again = report.is_some_and(|report| !report.parked.is_empty() || left(&report));
         // What does not stay as written is tried again at the next poll.
         self.verified = report.filter(|report| report.stuck.is_empty()).and_then(|report| report.generation);
         if everything {

@@ -118,6 +118,7 @@ pub struct Claims<'a> {
     incomplete: bool,
     named: HashMap<&'a Key, Option<&'a Object>>,
     frozen: HashSet<&'a Key>,
+    leftovers: &'a BTreeSet<DeviceName>,
 }
 
 impl Base {
@@ -164,7 +165,7 @@ impl<'a> Claims<'a> {
             named.extend(rules.keys.iter().map(|key| (key, Some(object))));
         }
         let frozen = desired.frozen.iter().chain(parked).collect();
-        Self { scope: desired.scope, incomplete: desired.incomplete, named, frozen }
+        Self { scope: desired.scope, incomplete: desired.incomplete, named, frozen, leftovers: &desired.leftovers }
     }
 
     /// Whose the things are that this key names.
@@ -206,7 +207,8 @@ impl<'a> Claims<'a> {
     /// Whose a rule of ebtables PREROUTING or POSTROUTING is: ours only when it is, exactly, a claimed guest's hook or gate.
     pub fn in_bridge_hook(&self, chain: &ChainName, rule: &LiveRule) -> Owner {
         let LiveRule::Known(Rule::Bridge(rule)) = rule else { return Owner::Foreign };
-        bridge_hook(chain, rule).map_or(Owner::Foreign, |device| self.guest(&device))
+        let left = || temporary_hook(chain, rule).filter(|device| self.leftovers.contains(device));
+        bridge_hook(chain, rule).or_else(left).map_or(Owner::Foreign, |device| self.guest(&device))
     }
 
     /// What a chain is; `live` is its table.
@@ -290,14 +292,26 @@ fn named(family: Family, table: Table, chain: &ChainName, content: &ChainRules) 
 
 /// The guest whose exact hook or gate this rule is.
 pub fn bridge_hook(chain: &ChainName, rule: &BridgeRule) -> Option<DeviceName> {
+    bare_jump(chain, rule, |target, side, device| target.as_str() == GATE || *target == bridge_root(side, device))
+}
+
+/// The guest whose exact hook under a temporary name this rule is.
+fn temporary_hook(chain: &ChainName, rule: &BridgeRule) -> Option<DeviceName> {
+    bare_jump(chain, rule, |target, side, device| {
+        let root = |(kind, stage)| kind == GuestChain::Root(side) && stage == Stage::Temporary;
+        chain_name::guest_of(target.as_str(), device).is_some_and(root)
+    })
+}
+
+/// The guest that a rule of PREROUTING or POSTROUTING sends to a chain, with no other condition than its device.
+fn bare_jump(chain: &ChainName, rule: &BridgeRule, takes: impl Fn(&ChainName, Side, &DeviceName) -> bool) -> Option<DeviceName> {
     let (device, side) = match chain.as_str() {
         "PREROUTING" => (rule.in_device.as_ref()?, Side::FromGuest),
         _ => (rule.out_device.as_ref()?, Side::ToGuest),
     };
     let device = positive(device)?;
     let BridgeTarget::Jump(target) = &rule.target else { return None };
-    let ours = target.as_str() == GATE || *target == bridge_root(side, &device);
-    let bare = ours && *rule == side_rule(chain, &device, BridgeTarget::Jump(target.clone()));
+    let bare = takes(target, side, &device) && *rule == side_rule(chain, &device, BridgeTarget::Jump(target.clone()));
     bare.then_some(device)
 }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::edit::{self, BRIDGE_POLICY, Block, Deletion, Fate, Slot, Standing, Wanted};
 use super::ownership::{self, BASES, Base, Claims, Entry, Owner, Role};
-use super::{Change, Desired, Edit, Remark, Scope};
+use super::{Change, Desired, Edit, Remark, Scope, TEMPORARY_CHAIN};
 use crate::addr::DeviceName;
 use crate::compile::hooks::BaseChain;
 use crate::compile::{Key, PlacedRule};
@@ -209,8 +209,13 @@ impl<'w> Work<'_, 'w> {
                     self.settle(chain, Vec::new(), Deletion::ByPosition, |_| object.clone());
                     self.doomed.push((chain, object));
                 }
+                Role::Temporary(device) if self.ours(&device) && self.situation.desired.leftovers.contains(&device) => {
+                    let object = Some(Object::Interface(device));
+                    self.settle(chain, Vec::new(), Deletion::ByPosition, |_| object.clone());
+                    self.doomed.push((chain, object));
+                }
                 Role::Temporary(device) if self.ours(&device) => self.remark(
-                    "temporary-chain",
+                    TEMPORARY_CHAIN,
                     format!("{} {} chain `{chain}` is being written by libvirtd and left alone", self.family, self.table),
                 ),
                 _ => {}
