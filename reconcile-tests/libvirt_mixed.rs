@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::fixture::FILTER;
-use crate::libvirt_move::{LIBVIRT, stop_libvirtd};
+use crate::libvirt_move::{LIBVIRT, stop};
 use crate::nightly::Dice;
 use crate::world::{Answer, Daemon, Server, World};
 
@@ -110,12 +110,20 @@ impl Host {
             calls: 0,
             again: Vec::new(),
         };
+        // The world's own sees another process namespace than its `/proc` shows, and does not find its dnsmasq again.
+        host.restart(Signal::TERM);
         host.virsh_with("nwfilter-define", &host.filter.clone());
         let dump = host.world.sh("virsh -q -c qemu:///system nwfilter-dumpxml their-filter");
         let uuid = dump.lines().find(|line| line.contains("<uuid>")).expect("libvirt gives every filter a UUID");
         // A redefinition has to name it.
         host.filter = host.filter.replacen('>', &format!(">{}", uuid.trim()), 1);
         host
+    }
+
+    fn restart(&mut self, signal: Signal) {
+        stop(&self.world, "libvirtd", signal);
+        self.libvirtd.push(self.world.serve("libvirtd", &["libvirtd"]));
+        self.world.sh("for _ in $(seq 300); do virsh -q -c qemu:///system nwfilter-list >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1");
     }
 
     fn try_virsh(&mut self, words: &str) -> Answer {
@@ -198,11 +206,7 @@ impl Host {
             }
             (Step::FlushUnderWay(flush), Some(_)) => drop(self.world.sh(&format!("({}) 2>/dev/null || true", FLUSHES[flush]))),
             (Step::Restart(signal), Some(_)) => {
-                stop_libvirtd(&self.world, signal);
-                self.libvirtd.push(self.world.serve("libvirtd", &["libvirtd"]));
-                self.world.sh(
-                    "for _ in $(seq 300); do virsh -q -c qemu:///system nwfilter-list >/dev/null 2>&1 && exit; sleep 0.1; done; exit 1",
-                );
+                self.restart(signal);
             }
             (step, daemon) => {
                 let words = self.words(step).expect("a step for virsh");
@@ -313,6 +317,14 @@ impl Host {
             };
             return step;
         }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Daemons that outlive their libvirtd.
+        self.libvirtd.clear();
+        stop(&self.world, "dnsmasq", Signal::KILL);
     }
 }
 

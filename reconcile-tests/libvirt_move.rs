@@ -63,12 +63,12 @@ fn rules(world: &World) -> Vec<String> {
     rules
 }
 
-/// Ends this world's libvirtd, and nobody else's, and waits until it is gone.
-pub fn stop_libvirtd(world: &World, signal: Signal) {
+/// Ends this world's processes of a name, and nobody else's, and waits until they are gone.
+pub fn stop(world: &World, name: &str, signal: Signal) {
     world.sh(&format!(
         "for process in /proc/[0-9]*; do
-          if [ \"$(readlink $process/ns/mnt)\" = \"$(readlink /proc/self/ns/mnt)\" ] && [ \"$(cat $process/comm)\" = libvirtd ]; then
-            kill -{} ${{process#/proc/}}
+          if [ \"$(readlink $process/ns/mnt)\" = \"$(readlink /proc/self/ns/mnt)\" ] && [ \"$(cat $process/comm)\" = {name} ]; then
+            kill -{} ${{process#/proc/}} || true
             while [ -e $process ] && ! grep -q '^State:.Z' $process/status; do sleep 0.1; done
           fi
         done",
@@ -144,7 +144,7 @@ fn a_host_is_moved_over_and_back_and_no_guest_is_open_meanwhile() {
     assert_eq!((synced.code, synced.stdout.as_str()), (Some(0), ""), "{synced}");
     let mut daemon = world.run(&["--quirks", "libvirt"]);
     daemon.wait_until_log("in sync");
-    stop_libvirtd(&world, Signal::TERM);
+    stop(&world, "libvirtd", Signal::TERM);
     assert_eq!(rules(&world), before, "libvirtd leaves its rules");
     world.sh("iptables -F FORWARD; ip6tables -F; iptables -t nat -F");
     daemon.wait_until("the repair without libvirtd", || rules(&world) == before);

@@ -47,6 +47,68 @@ fn bridged_frames_that_iptables_never_sees() {
 }
 
 #[test]
+fn a_bridge_that_has_its_own_frames_looked_at() {
+    let world = world();
+    world.sh("for table in ip ip6; do echo 0 >/proc/sys/net/bridge/bridge-nf-call-${table}tables; done
+         ip tuntap add vnet0 mode tap; ip link set vnet0 master br-lab");
+    assert_eq!(told(&world).len(), 2, "both switches are off");
+    world.sh("ip link set br-lab type bridge nf_call_iptables 1");
+    let lines = told(&world);
+    assert!(lines.len() == 1 && lines[0].contains("bridge-nf-call-ip6tables is 0"), "{lines:?}");
+    world.sh("ip link set br-lab type bridge nf_call_ip6tables 1");
+    assert_eq!(told(&world), Vec::<String>::new());
+    // On another bridge it is nobody's business.
+    world.sh("ip link add br-other type bridge; ip link set vnet0 master br-other");
+    assert_eq!(told(&world).len(), 2, "another bridge's switches are off");
+    // That a bridge's own switch is off takes nothing away from the one for all.
+    world.sh("for table in ip ip6; do echo 1 >/proc/sys/net/bridge/bridge-nf-call-${table}tables; done");
+    assert_eq!(told(&world), Vec::<String>::new());
+}
+
+#[test]
+fn the_policy_of_forward_counts_where_a_bridge_has_its_own_frames_looked_at() {
+    let world = World::new();
+    world.write("vnet0.xml", &guest(0, "clean-traffic"));
+    world.sh("echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables; ip link add br-other type bridge
+         ip tuntap add vnet0 mode tap; ip link set vnet0 master br-other; iptables -P FORWARD DROP");
+    world.apply();
+    assert_eq!(told(&world), Vec::<String>::new());
+    world.sh("ip link set br-other type bridge nf_call_iptables 1");
+    let lines = told(&world);
+    assert!(lines.iter().any(|line| line.contains("filter FORWARD is DROP") && line.contains("interface `vnet0`")), "{lines:?}");
+}
+
+#[test]
+fn a_host_without_br_netfilter() {
+    broken(
+        "mount -t tmpfs none /proc/sys/net/bridge",
+        "the kernel module br_netfilter is not loaded",
+        "interface `vnet0`",
+        "umount /proc/sys/net/bridge",
+    );
+}
+
+#[test]
+fn an_extension_that_is_missing_holds_who_needs_it_and_is_told_of() {
+    let world = World::new();
+    world.write("lab.xml", NETWORK);
+    world.write("web.xml", FILTER);
+    world.write("vnet0.xml", &guest(0, "web"));
+    world.write("vnet1.xml", &guest(1, "clean-traffic"));
+    world.sh("for extension in /usr/lib/*/xtables/libxt_physdev.so; do mount --bind /dev/null $extension; done");
+    let answer = world.bridgeward(&["apply"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    let line = answer.stderr.lines().find(|line| line.contains("the installed tool lacks what a rule of interface `vnet0` needs"));
+    assert!(line.is_some_and(|line| line.contains("`physdev'") && line.contains("install its package whole")), "{answer}");
+    assert!(!answer.stderr.contains("`vnet1` needs"), "{answer}");
+    let save = world.save("ebtables");
+    assert!(save.contains("-A libvirt-I-vnet1") && save.contains("-A PREROUTING -i vnet0"), "{save}");
+    world.sh("umount /usr/lib/*/xtables/libxt_physdev.so");
+    world.apply();
+    assert!(!told(&world).iter().any(|line| line.contains("lacks what")), "{answer}");
+}
+
+#[test]
 fn forwarding_that_is_off() {
     let all = "/proc/sys/net/ipv4/ip_forward";
     broken(&format!("echo 0 >{all}"), "net.ipv4.ip_forward is 0", "network `lab`", &format!("echo 1 >{all}"));

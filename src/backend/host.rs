@@ -8,13 +8,13 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{InfoBridge, InfoData, LinkAttribute, LinkInfo};
 
 use super::generation;
 use super::probe::{Tool, Variant, legacy_tables};
 use super::process;
 use crate::addr::DeviceName;
-use crate::plan::prerequisite::{Facts, Switches};
+use crate::plan::prerequisite::{Calls, Facts, Switches};
 use crate::ruleset::{Family, Table, TableRules, save};
 
 const SWITCHES: &str = "/proc/sys";
@@ -47,10 +47,12 @@ pub async fn facts(tools: impl Iterator<Item = &Tool>, paths: &BTreeSet<String>)
             other.insert(tool.family, tables);
         }
     }
+    let Links { ports, calls } = links().await.unwrap_or_default();
     Facts {
         switches: Some(switches(paths)),
         other,
-        ports: ports().await.unwrap_or_default(),
+        ports,
+        calls,
         arptables: std::fs::read_to_string(ARPTABLES).is_ok_and(|names| !names.trim().is_empty()),
         autoconfigured: autoconfigured(&std::fs::read_to_string(ROUTES_6).unwrap_or_default(), |device| {
             std::fs::read_to_string(format!("{SWITCHES}/net/ipv6/conf/{device}/accept_ra")).is_ok_and(|value| value.trim() != "2")
@@ -72,25 +74,50 @@ async fn other_variant(tool: &Tool) -> Option<BTreeMap<Table, TableRules>> {
     save::parse(tool.family, &String::from_utf8_lossy(&finished.output)).ok()
 }
 
-/// The bridge of every device that is a port of one.
-async fn ports() -> Option<BTreeMap<DeviceName, DeviceName>> {
+/// What the kernel's devices say of bridges.
+#[derive(Debug, Default)]
+struct Links {
+    /// The bridge of every device that is a port of one.
+    ports: BTreeMap<DeviceName, DeviceName>,
+    /// Bridges with switches of their own that are on.
+    calls: BTreeMap<DeviceName, Calls>,
+}
+
+async fn links() -> Option<Links> {
     let (connection, handle, _unsolicited) = rtnetlink::new_connection().ok()?;
     let connection = tokio::spawn(connection);
     let links: Result<Vec<_>, _> = handle.link().get().execute().try_collect().await;
     connection.abort();
     let mut devices: HashMap<u32, DeviceName> = HashMap::new();
     let mut masters: Vec<(u32, u32)> = Vec::new();
+    let mut bridges: Vec<(u32, Calls)> = Vec::new();
     for link in links.ok()? {
         for attribute in &link.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => devices.extend(DeviceName::new(name).map(|name| (link.header.index, name))),
                 LinkAttribute::Controller(master) => masters.push((link.header.index, *master)),
+                LinkAttribute::LinkInfo(infos) => bridges.extend(calls(infos).map(|calls| (link.header.index, calls))),
                 _ => {}
             }
         }
     }
     let pair = |(port, master): (u32, u32)| Some((devices.get(&port)?.clone(), devices.get(&master)?.clone()));
-    Some(masters.into_iter().filter_map(pair).collect())
+    let ports = masters.into_iter().filter_map(pair).collect();
+    let calls = bridges.into_iter().filter_map(|(bridge, calls)| Some((devices.get(&bridge)?.clone(), calls))).collect();
+    Some(Links { ports, calls })
+}
+
+/// The switches of a bridge's own, where any is on.
+fn calls(infos: &[LinkInfo]) -> Option<Calls> {
+    let attributes =
+        infos.iter().find_map(|info| if let LinkInfo::Data(InfoData::Bridge(attributes)) = info { Some(attributes) } else { None })?;
+    let on = |is: fn(&InfoBridge) -> bool| attributes.iter().any(is);
+    let calls = Calls {
+        ipv4: on(|attribute| matches!(attribute, InfoBridge::NfCallIpTables(true))),
+        ipv6: on(|attribute| matches!(attribute, InfoBridge::NfCallIp6Tables(true))),
+        arp: on(|attribute| matches!(attribute, InfoBridge::NfCallArpTables(true))),
+    };
+    (calls != Calls::default()).then_some(calls)
 }
 
 /// The devices of routes that router advertisements brought and that a forwarding host would lose (networks.md 6.2).

@@ -41,10 +41,23 @@ pub struct Facts {
     pub other: BTreeMap<Family, BTreeMap<Table, TableRules>>,
     /// The bridge that each device is a port of.
     pub ports: BTreeMap<DeviceName, DeviceName>,
+    /// What bridges send through the tools by switches of their own, though the one for all bridges is off. Those that send nothing are left out.
+    pub calls: BTreeMap<DeviceName, Calls>,
     /// Whether the host has arptables rules.
     pub arptables: bool,
     /// Devices through which the host learned IPv6 routes by router advertisement, and that would lose them once it forwards.
     pub autoconfigured: BTreeSet<String>,
+}
+
+/// What a bridge has its frames looked at by (`nf_call_iptables`, ...): each adds to the switch for all bridges, and none takes away from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Calls {
+    /// iptables.
+    pub ipv4: bool,
+    /// ip6tables.
+    pub ipv6: bool,
+    /// arptables.
+    pub arp: bool,
 }
 
 /// Something that is not as the desired rules need it.
@@ -85,6 +98,19 @@ pub struct Case<'a> {
 struct Router<'a> {
     network: &'a NetworkPolicy,
     object: Object,
+}
+
+impl Facts {
+    /// What the bridge of a guest sends through the tools by itself, where both are known.
+    fn calls_of(&self, guest: &Object) -> Option<Calls> {
+        let Object::Interface(device) = guest else { return None };
+        self.calls.get(self.ports.get(device)?).copied()
+    }
+
+    /// Whether a guest's frames reach a family by its bridge's own switch.
+    fn bridge_calls(&self, guest: &Object, family: Family) -> bool {
+        self.calls_of(guest).is_some_and(|calls| if family == Family::Ipv6 { calls.ipv6 } else { calls.ipv4 })
+    }
 }
 
 /// The switches that these objects need to be looked at.
@@ -144,7 +170,7 @@ fn bridge_switches(case: Case<'_>, switches: &Switches, findings: &mut Vec<Findi
         return;
     }
     for (family, path) in BRIDGE_NF {
-        let concerns = guests(family);
+        let concerns: Vec<Object> = guests(family).into_iter().filter(|guest| !case.facts.bridge_calls(guest, family)).collect();
         if !concerns.is_empty() && is(switches, path, "0") {
             let message = format!(
                 "{} is 0: bridged frames never reach {family}, so what the filters of {} say in it has no effect, and they let through what they should drop",
@@ -154,16 +180,18 @@ fn bridge_switches(case: Case<'_>, switches: &Switches, findings: &mut Vec<Findi
             findings.push(switch("bridge-nf-call", Severity::Error, message, path, "1", concerns));
         }
     }
-    let guests: Vec<Object> = concerned(case, |object, _| is_guest(object));
-    if !guests.is_empty() && case.facts.arptables && is(switches, BRIDGE_NF_ARP, "1") {
+    let all_call = is(switches, BRIDGE_NF_ARP, "1");
+    let guests = concerned(case, |object, _| is_guest(object) && (all_call || case.facts.calls_of(object).is_some_and(|calls| calls.arp)));
+    if !guests.is_empty() && case.facts.arptables {
+        let what = if all_call { format!("{} is 1", dotted(BRIDGE_NF_ARP)) } else { "nf_call_arptables of a bridge is 1".to_owned() };
         let message = format!(
-            "{} is 1 and the host has arptables rules: ARP between guests meets these, too, whatever the filters of {} say",
-            dotted(BRIDGE_NF_ARP),
+            "{what} and the host has arptables rules: ARP between guests meets these, too, whatever the filters of {} say",
             names(&guests)
         );
         let finding = switch("bridge-nf-call-arptables", Severity::Note, message, BRIDGE_NF_ARP, "0", guests);
+        let help = if all_call { finding.help } else { "`ip link set BRIDGE type bridge nf_call_arptables 0`".to_owned() };
         // Whoever wrote arptables rules may have meant guests: theirs to decide.
-        findings.push(Finding { mend: None, ..finding });
+        findings.push(Finding { help, mend: None, ..finding });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::report::Held;
 use super::{Pass, Reconciler};
 use crate::backend::Kernel;
 use crate::diagnostic::Severity;
@@ -72,19 +73,24 @@ fn judge(pass: &Pass<'_>, facts: &Facts) -> Vec<Finding> {
     })
 }
 
-/// What a tool said that the kernel lacks.
+/// What a tool said that the kernel lacks, or that the tool itself does.
 fn missing_features(pass: &Pass<'_>) -> Vec<Finding> {
-    let lacking = pass.report.held.iter().filter(|held| NO_SUCH_FEATURE.iter().any(|words| held.message.contains(words)));
-    let finding = |held: &super::report::Held| {
-        Finding {
-        code: "kernel-feature-missing",
-        severity: Severity::Error,
-        message: format!("the kernel lacks what a rule of {} needs: {}", held.object, held.message),
-        help: "load or install the kernel module of that match or target; it is tried again after a minute, later every quarter of an hour; a restart of the daemon tries at once".to_owned(),
-        concerns: vec![held.object.clone()],
-        mend: None,
-        mended: false,
-    }
+    let lacking = |held: &Held| {
+        let said = held.message.lines().find(|line| NO_SUCH_FEATURE.iter().any(|words| line.contains(words)))?;
+        let (who, help) = if said.contains("Couldn't load") {
+            ("the installed tool", "install its package whole: an extension is missing in the directory `xtables`")
+        } else {
+            ("the kernel", "load or install the kernel module of that match or target")
+        };
+        Some(Finding {
+            code: "kernel-feature-missing",
+            severity: Severity::Error,
+            message: format!("{who} lacks what a rule of {} needs: {said}", held.object),
+            help: format!("{help}; it is tried again after a minute, later every quarter of an hour; a restart of the daemon tries at once"),
+            concerns: vec![held.object.clone()],
+            mend: None,
+            mended: false,
+        })
     };
-    lacking.map(finding).collect()
+    pass.report.held.iter().filter_map(lacking).collect()
 }

@@ -54,13 +54,15 @@ fn forward_policy(case: Case<'_>, family: Family, tables: &BTreeMap<Table, Table
         .iter()
         .find(|(of, _)| *of == family)
         .is_some_and(|(_, path)| case.facts.switches.as_ref().is_some_and(|switches| is(switches, path, "1")));
-    if called {
-        // On the bridge of a network that is not open, its rules accept what crosses it.
-        concerns.extend(concerned(case, |object, rules| match object {
-            Object::Interface(device) => !uses(rules, family) && case.facts.ports.get(device).is_some_and(|bridge| !ours.contains(bridge)),
-            Object::Network(_) => false,
-        }));
-    }
+    // On the bridge of a network that is not open, its rules accept what crosses it.
+    concerns.extend(concerned(case, |object, rules| match object {
+        Object::Interface(device) => {
+            !uses(rules, family)
+                && (called || case.facts.bridge_calls(object, family))
+                && case.facts.ports.get(device).is_some_and(|bridge| !ours.contains(bridge))
+        }
+        Object::Network(_) => false,
+    }));
     if concerns.is_empty() {
         return;
     }
