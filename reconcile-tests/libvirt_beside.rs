@@ -187,3 +187,26 @@ fn a_guest_that_both_of_us_guard_is_left_alone_while_libvirt_writes_it() {
     assert!(save.contains("-A I-vnet77-ipv4-ip -p IPv4 --ip-src 10.77.0.10 -j RETURN"), "{save}");
     assert!(!save.contains("libvirt-J-vnet77") && !save.contains("libvirt-P-vnet77"), "{save}");
 }
+
+#[test]
+fn what_a_libvirtd_left_half_made_goes_after_a_while_and_only_of_our_guests() {
+    let world = World::new();
+    write_ours(&world);
+    world.apply();
+    let before = world.save_all();
+    let left = |device: &str| {
+        format!(
+            "ebtables -t nat -N libvirt-J-{device}; ebtables -t nat -N J-{device}-mac
+            ebtables -t nat -A libvirt-J-{device} -j J-{device}-mac; ebtables -t nat -A PREROUTING -i {device} -j libvirt-J-{device}
+            iptables -N FJ-{device}; iptables -A libvirt-in -m physdev --physdev-in {device} -g FJ-{device}\n"
+        )
+    };
+    world.sh(&(left("vnet0") + &left("vnet77")));
+    let mut daemon = world.run(&["--poll", "1s"]);
+    daemon.wait_until("the leftovers of our guest are gone", || !world.save_all().contains("J-vnet0"));
+    let save = world.save_all();
+    let theirs: Vec<&str> = save.lines().filter(|line| line.contains("vnet77")).collect();
+    assert_eq!(theirs.len(), 6, "{save}");
+    let ours: Vec<&str> = save.lines().filter(|line| !line.contains("vnet77")).collect();
+    assert_eq!(ours, before.lines().collect::<Vec<_>>());
+}

@@ -27,7 +27,7 @@ impl<K: Kernel> Daemon<K> {
     /// Looks at files and rules, unless neither can have changed.
     pub(super) async fn poll(&mut self) {
         // What is known to have changed has its time.
-        let unmoved = self.is_verified() || self.repair_due.is_some();
+        let unmoved = (self.is_verified() && !self.look_again) || self.repair_due.is_some();
         let loaded = self.load().ok();
         let links = links::links().await.unwrap_or_default();
         let same_links = self.same_taps(&links);

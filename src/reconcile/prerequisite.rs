@@ -86,7 +86,9 @@ fn missing_features(pass: &Pass<'_>) -> Vec<Finding> {
             code: "kernel-feature-missing",
             severity: Severity::Error,
             message: format!("{who} lacks what a rule of {} needs: {said}", held.object),
-            help: format!("{help}; it is tried again after a minute, later every quarter of an hour; a restart of the daemon tries at once"),
+            help: format!(
+                "{help}; it is tried again after a minute, later every quarter of an hour; a restart of the daemon tries at once"
+            ),
             concerns: vec![held.object.clone()],
             mend: None,
             mended: false,
