@@ -233,7 +233,7 @@ impl Host {
     /// Waits until the rules are those that the daemon computes, and there are no others.
     fn quiet(&self, daemon: &mut Daemon) {
         let running = self.networks.iter().filter(|(_, network)| network.runs).map(|(number, _)| *number).collect();
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_mins(2);
         loop {
             let diff = self.world.bridgeward(&[&["diff"][..], &LIBVIRT].concat());
             let save = self.world.save_all();

@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(2);
 /// So long a guest is waited for that has no temporary chains any more.
 const FINISHED: Duration = Duration::from_secs(10);
 /// Nobody is waited for longer.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// Chains are leftovers when nothing has changed for so long.
 const LEFT: Duration = Duration::from_secs(10);
 
