@@ -180,7 +180,9 @@ impl Settings {
 
 /// Runs asynchronous work to its end. Two workers: while one parses what a tool printed, the other feeds the next.
 pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("no asynchronous runtime")?;
+    // A thousand taps are opened and closed on these, 32 at a time; without a bound a busy host leaves far more threads idle.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).max_blocking_threads(64).enable_all().build().context("no asynchronous runtime")?;
     runtime.block_on(work)
 }
 
