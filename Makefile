@@ -4,10 +4,15 @@ CARGO  ?= cargo
 PREFIX ?= /usr
 BINARY ?= target/release/bridgeward
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+# For the release tarball and the RPM: with libpcap in it, whose shared library has other names elsewhere.
+PORTABLE := target/portable/release/bridgeward
 RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 
+# A page that cannot be printed is no empty page.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test bench nightly beside-libvirt fuzz demo repair-times learning-crowd lint deny install guide deb testdeb dist clean
+.PHONY: help build test bench nightly beside-libvirt fuzz demo repair-times learning-crowd lint deny install guide deb testdeb portable rpm dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,9 +91,20 @@ deb: build ## Build a Debian package (target/package/).
 testdeb: build ## Install, use, upgrade and purge the package in a bare Debian; needs root, debootstrap and a mirror.
 	contrib/debian/test-package.sh "$$(contrib/debian/build-package.sh)" "$$(contrib/debian/build-package.sh $(BINARY) 2)"
 
-dist: build ## Build a release tarball with the program and its checksum (target/dist/).
+portable: ## Build the program with libpcap inside, for every distribution with glibc 2.34 or newer (target/portable/release/bridgeward).
+	contrib/build-tools.sh
+	contrib/release/static-libpcap.sh target/portable/libpcap
+	LIBPCAP_LIBDIR=$(CURDIR)/target/portable/libpcap $(CARGO) build --locked --release --target-dir target/portable
+	contrib/release/judge-program.sh $(PORTABLE)
+
+rpm: portable ## Build an RPM package (target/package/); needs rpmbuild (Debian: rpm).
+	contrib/rpm/build-package.sh $(PORTABLE)
+
+dist: portable ## Build a release tarball with the portable program, and its checksum (target/dist/).
 	rm -rf target/dist/$(RELEASE)
-	$(MAKE) -s install DESTDIR=target/dist/$(RELEASE)
+	$(MAKE) -s install DESTDIR=target/dist/$(RELEASE) BINARY=$(PORTABLE)
+	install -m 0644 target/portable/libpcap/copyright target/dist/$(RELEASE)$(PREFIX)/share/doc/bridgeward/libpcap.copyright
+	install -m 0644 -t target/dist/$(RELEASE) LICENSE LICENSE-MIT LICENSE-APACHE CHANGELOG.md
 	tar -C target/dist --sort=name --owner=0 --group=0 --numeric-owner -czf target/dist/$(RELEASE).tar.gz $(RELEASE)
 	cd target/dist && sha256sum $(RELEASE).tar.gz > $(RELEASE).tar.gz.sha256
 

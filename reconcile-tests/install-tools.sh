@@ -9,6 +9,7 @@ packages=(
   systemd perl-base # systemd-analyze judges the unit; a peer for sockets
   man-db mandoc # the readers of the manual pages
   firewalld ufw fail2ban dbus # the neighbours, each run in a namespace of its own
+  make dpkg-dev binutils rpm # the packages are built
   libxml2-utils gcc libc6-dev libpcap-dev # xmllint for the schemas; a linker, and what pcap links to
 )
 if ! command -v dpkg-query >/dev/null; then

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds bridgeward_VERSION_ARCH.deb from what `make install` installs, with nothing but dpkg-dev.
-# usage: contrib/debian/build-package.sh [BINARY [REVISION]]   (default: target/release/bridgeward, 1); prints the package's path.
+# usage: contrib/debian/build-package.sh [BINARY [REVISION [DIRECTORY]]]   (default: target/release/bridgeward, 1, target/package); prints the package's path.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
-binary=${1:-target/release/bridgeward} revision=${2:-1}
+binary=${1:-target/release/bridgeward} revision=${2:-1} directory=${3:-target/package}
 command -v dpkg-shlibdeps >/dev/null || { echo 'dpkg-shlibdeps is missing: install the Debian package dpkg-dev' >&2; exit 1; }
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-$revision
@@ -54,7 +54,7 @@ for script in postinst prerm postrm; do
 done
 (cd "$stage" && find . -type f -not -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum) > "$stage/DEBIAN/md5sums"
 
-mkdir -p target/package
-package=target/package/bridgeward_${version}_$architecture.deb
+mkdir -p "$directory"
+package=$directory/bridgeward_${version}_$architecture.deb
 dpkg-deb --root-owner-group -Zxz --build "$stage" "$package" >&2
 echo "$package"
