@@ -12,7 +12,7 @@ RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build test bench nightly beside-libvirt fuzz demo repair-times learning-crowd lint deny install guide deb testdeb portable rpm dist clean
+.PHONY: help build test bench nightly beside-libvirt fuzz soak demo repair-times learning-crowd lint deny install guide deb testdeb portable rpm dist clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ test: ## Install what the tests lack (Debian), and run all of them; needs root a
 
 nightly: ## The laws with 10,000 cases each, 300 kills, 1,000 passes beside another writer, and the cost of every hostile file; hours, with other random choices every time.
 	reconcile-tests/install-tools.sh
-	BRIDGEWARD_NIGHTLY=1 PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --release --test reconcile -- laws plan_real kill other_writer faults neighbours hostile
+	BRIDGEWARD_NIGHTLY=1 PROPTEST_RNG_SEED=$$(date +%s) $(CARGO) test --locked --release --test reconcile -- laws plan_real kill_anywhere other_writer faults neighbours hostile
 	nice $(CARGO) bench --locked --bench hostile
 
 beside-libvirt: ## Ten minutes of mixed use beside a real libvirtd (BRIDGEWARD_BESIDE_SECONDS): virsh, flushes by hand, restarts; other random choices every time.
@@ -38,6 +38,9 @@ fuzz: ## Fuzz every reader of foreign text for 20 minutes each (FUZZ_SECONDS); n
 	for target in $$($(CARGO) fuzz list); do \
 	  nice $(CARGO) fuzz run -s none $$target -- -max_total_time=$${FUZZ_SECONDS:-1200} -timeout=10 || exit; \
 	done
+
+soak: ## Everything at once for an hour (SOAK_SECONDS): edits, flushes, fights, taps and restarts at 200 guests; memory and descriptors have to stay level; root.
+	nice $(CARGO) bench --locked --bench soak
 
 demo: ## Show it at work in a throwaway network namespace: diff, apply, a flush by hand, the repair.
 	contrib/demo.sh

@@ -8,6 +8,7 @@ use bridgeward::compile::ObjectRules;
 use bridgeward::model::learned::Learned;
 use bridgeward::model::{Object, Quirks};
 use bridgeward::plan::desire::{self, Choices, Installed};
+use bridgeward::plan::ownership::BASES;
 use bridgeward::plan::{self, Desired, show};
 use bridgeward::reconcile::compute::{self, Reading};
 use bridgeward::ruleset::{Family, LiveRule, Observation, Observed, save};
@@ -16,6 +17,7 @@ use proptest::sample::{Index, select, subsequence};
 
 use crate::fixture::{FILTER, NETWORK, guest};
 use crate::nightly::times;
+use crate::plan_laws::chains;
 use crate::restore_law;
 
 /// What stands in values of mutated XML: ends of words and lines, options, numbers of every kind, and what looks like something else.
@@ -177,6 +179,17 @@ fn empty() -> Observed {
     Observed { families: Family::ALL.map(|family| (family, Observation::Read(BTreeMap::new()))).into() }
 }
 
+/// The rules of every chain but the jumps to base chains, which may stay; those of chains that objects share stand in the order in which these came.
+fn in_any_order(observed: &Observed) -> BTreeMap<String, Vec<String>> {
+    let is_hook = |rule: &LiveRule| BASES.iter().any(|base| *rule == LiveRule::Known(base.jump()));
+    let sorted = chains(observed).map(|(family, table, name, rules)| {
+        let mut rules: Vec<String> = rules.iter().filter(|rule| !is_hook(rule)).map(|rule| format!("{rule:?}")).collect();
+        rules.sort();
+        (format!("{family} {table} {name}"), rules)
+    });
+    sorted.filter(|(_, rules)| !rules.is_empty()).collect()
+}
+
 fn quirks() -> impl Strategy<Value = Quirks> {
     select(vec![Quirks::Fixed, Quirks::Libvirt])
 }
@@ -224,6 +237,41 @@ proptest! {
         let (now, _) = desire::desire(resolved, compiled, &BTreeMap::new(), &installed, &live, Choices::default());
         let plan = plan::plan(&now, &live).expect("all families can be read");
         prop_assert!(plan.is_empty(), "{:?}\n{plan:#?}", broken);
+    }
+
+    #[test]
+    fn whatever_is_broken_every_other_object_becomes_what_its_file_says(
+        (before, after) in (state(), state()),
+        moved in select(vec![("", ""), ("10.40.0.", "10.50.0."), ("br-lab", "br-new"), ("mode='nat'", "mode='open'"), ("mode='route'", "mode='nat'")]),
+        reading in quirks().prop_map(|quirks| Reading { quirks, ..Reading::default() }),
+    ) {
+        let (_, old) = restore_law::judge(&borrowed(&named(&before, |at| format!("{at}.xml"))), reading);
+        let mut live = empty();
+        plan::apply(&plan::plan(&old, &live).expect("all families can be read"), &mut live);
+        let installed = Installed {
+            keys: old.objects.values().flat_map(|rules| rules.keys.clone()).collect(),
+            objects: old.objects.clone(),
+            ..Installed::default()
+        };
+        let after: Vec<String> = after.iter().map(|text| text.replace(moved.0, moved.1)).collect();
+        let sound = named(&after, |at| format!("{at}.xml"));
+        let desired = |files: &[(&str, &str)]| {
+            let computed = compute::compute(&restore_law::loaded(files), &[], &Learned::default(), reading);
+            let (resolved, compiled) = (&computed.resolved, &computed.compiled);
+            desire::desire(resolved, compiled, &BTreeMap::new(), &installed, &live, Choices::default()).0
+        };
+        let mut expected = desired(&borrowed(&sound));
+        // What no file defines is not deleted while one of them is broken.
+        for (object, rules) in old.objects {
+            expected.objects.entry(object).or_insert(rules);
+        }
+        let mut fresh = empty();
+        plan::apply(&plan::plan(&expected, &fresh).expect("all families can be read"), &mut fresh);
+        let mut broken = borrowed(&sound);
+        broken.push(("broken.xml", "<network>"));
+        let plan = plan::plan(&desired(&broken), &live).expect("all families can be read");
+        plan::apply(&plan, &mut live);
+        prop_assert_eq!(in_any_order(&live), in_any_order(&fresh));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 #[path = "hostile/large.rs"]
 mod large;
+mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

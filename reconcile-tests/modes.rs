@@ -160,3 +160,41 @@ fn the_shape_of_a_plan_file_is_documented() {
         assert!(section.contains(&format!("`{key}`")), "`{key}` is not in docs/json.md: {found:?}");
     }
 }
+
+/// As a build machine checks things out, where everybody may write everything.
+#[test]
+fn what_only_prints_reads_a_checkout_that_everybody_may_write_and_apply_refuses_it() {
+    let world = World::new();
+    world.write("lab.xml", NETWORK);
+    world.write("vnet0.xml", &guest(0, "clean-traffic"));
+    let config = world.scratch("bridgeward.toml");
+    std::fs::write(&config, "quirks = \"fixed\"\n").expect("the scratch directory takes files");
+    world.sh("chmod 0777 state; chmod 0666 state/*.xml bridgeward.toml");
+    let config = config.display().to_string();
+    let exposed = "can be written by everybody; as open are 2 more files or directories";
+    for words in [
+        &["check"][..],
+        &["render"],
+        &["graph"],
+        &["network", "list"],
+        &["network", "show", "lab"],
+        &["filter", "list"],
+        &["interface", "list"],
+    ] {
+        let answer = world.bridgeward(&[&["--config", &config], words].concat());
+        assert_eq!(answer.code, Some(0), "{answer}");
+        assert!(answer.stderr.contains("the configuration, which `apply` would refuse"), "{answer}");
+        let tells = ["check", "render"].contains(&words[0]);
+        assert!(!tells || answer.stderr.contains(exposed), "{answer}");
+    }
+    let diff = world.bridgeward(&["diff"]);
+    assert_eq!(diff.code, Some(1), "{diff}");
+    assert!(diff.stdout.contains("LIBVIRT_FWO") && diff.stderr.contains(exposed), "{diff}");
+    assert!(diff.stderr.contains("`apply` refuses this state"), "{diff}");
+    for words in [&["--config", &config, "diff"][..], &["apply"], &["--config", &config, "apply"]] {
+        let answer = world.bridgeward(words);
+        assert_eq!(answer.code, Some(2), "{answer}");
+        assert!(answer.stderr.contains("can be written by everybody"), "{answer}");
+    }
+    assert!(!world.save_all().contains("vnet0"), "nothing was installed");
+}

@@ -4,6 +4,8 @@
 //! rules are as their documentation has them. Each neighbour comes before ours, after ours and goes on writing while ours change; what its
 //! rules are is known from a world in which it is alone. `docs/neighbours.md` says what cannot work together.
 
+mod traffic;
+
 use rustix::process::Signal;
 
 use crate::fixture::{FILTER, NETWORK, guest};

@@ -252,6 +252,21 @@ fn foreign_rules(observed: &Observed) -> BTreeMap<(Family, Table, ChainName), Ve
         .collect()
 }
 
+/// The chains that are these devices', whole, and of all others the rules that name one of them.
+fn naming(devices: &[&str], observed: &Observed) -> Vec<String> {
+    let mut found = Vec::new();
+    for (family, table, name, rules) in chains(observed) {
+        let is_theirs = devices.iter().any(|device| name.as_str().contains(device));
+        found.extend(is_theirs.then(|| format!("{family} {table} {name}")));
+        let rules = rules
+            .iter()
+            .map(|rule| format!("{rule:?}"))
+            .filter(|rule| is_theirs || devices.iter().any(|device| rule.contains(&format!("\"{device}\""))));
+        found.extend(rules.map(|rule| format!("{family} {table} {name} {rule}")));
+    }
+    found
+}
+
 /// Every chain of a rule set.
 pub fn chains(observed: &Observed) -> impl Iterator<Item = (Family, Table, &ChainName, &Vec<LiveRule>)> {
     let read = observed
@@ -379,6 +394,17 @@ proptest! {
     fn foreign_rules_stay_as_and_where_they_are(world in world()) {
         let plan = plan::plan(&world.desired, &world.live).expect("all families can be read");
         prop_assert_eq!(foreign_rules(&after(&plan, &world.live)), foreign_rules(&world.live));
+    }
+
+    #[test]
+    fn in_shared_scope_a_device_that_nobody_named_is_not_touched(world in world(), unnamed in prop::collection::vec(any::<bool>(), 5)) {
+        let devices: Vec<&str> = GUESTS.iter().copied().chain(["virbr0", "virbr1"]).zip(unnamed).filter(|(_, unnamed)| *unnamed).map(|(name, _)| name).collect();
+        let named = |keys: &BTreeSet<Key>| keys.iter().any(|key| matches!(key, Key::Guest(device) | Key::Bridge(device) if devices.contains(&device.as_str())));
+        let mut desired = Desired { scope: Scope::Shared, hooks: HookPlacement::Present, direct: BTreeMap::new(), ..world.desired };
+        desired.objects.retain(|_, rules| !named(&rules.keys) && rules.direct.is_empty());
+        desired.recorded.retain(|key| !named(&BTreeSet::from([key.clone()])));
+        let plan = plan::plan(&desired, &world.live).expect("all families can be read");
+        prop_assert_eq!(naming(&devices, &after(&plan, &world.live)), naming(&devices, &world.live));
     }
 
     #[test]

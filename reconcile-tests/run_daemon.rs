@@ -98,6 +98,32 @@ fn a_file_that_breaks_hides_what_it_defined_but_deletes_nothing() {
     daemon.wait_until("the deletion that waited", || !world.save_all().contains("vnet1"));
 }
 
+/// It is told by another bridge and subnet than before, and those before are no longer in any file.
+#[test]
+fn a_network_that_moves_while_another_file_is_broken_leaves_nothing_behind() {
+    for layout in ["chains", "classic"] {
+        let world = World::new();
+        let apply = || world.bridgeward(&["--layout", layout, "apply"]);
+        world.write("lab.xml", NETWORK);
+        world.write("vnet0.xml", &guest(0, "clean-traffic"));
+        assert_eq!(apply().code, Some(0));
+        world.write("vnet0.xml", "<filterbinding>");
+        world.write("lab.xml", &NETWORK.replace("10.40.0.", "10.50.0.").replace("fd40:", "fd50:"));
+        assert_eq!(apply().code, Some(1), "a held object needs a person");
+        assert!(!world.save("iptables").contains("10.40.0.0/24"), "{layout}, another subnet:\n{}", world.save("iptables"));
+        world.write("lab.xml", &NETWORK.replace("br-lab", "br-new").replace("10.40.0.", "10.50.0."));
+        apply();
+        assert!(!world.save_all().contains("br-lab"), "{layout}, another bridge:\n{}", world.save_all());
+        world.write("lab.xml", &NETWORK.replace("mode='nat'", "mode='open'"));
+        apply();
+        let left = world.save_all();
+        assert!(
+            !["10.40.0.0/24", "10.50.0.0/24", "br-new"].iter().any(|mark| left.contains(mark)),
+            "{layout}, no rules of its own:\n{left}"
+        );
+    }
+}
+
 #[test]
 fn a_state_directory_that_is_renamed_away_is_trouble_and_not_empty() {
     let (world, mut daemon) = running();

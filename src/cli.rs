@@ -40,7 +40,7 @@ use clap::{CommandFactory, Parser};
 use crate::config::Config;
 use crate::output::Output;
 use definition::Kind;
-use options::{Command, FilterVerb, InterfaceVerb, NetworkVerb, Options};
+use options::{Command, FilterVerb, Global, InterfaceVerb, NetworkVerb, Options};
 use settings::Settings;
 
 /// How a command ended.
@@ -103,48 +103,51 @@ fn dispatch(options: &Options, output: Output) -> anyhow::Result<Exit> {
             output.data(&String::from_utf8_lossy(&man::man(*page, &Options::command())?))?;
             Ok(Exit::Done)
         }
-        Command::Check(check) => check::check(&Settings::of(&options.global, output)?, check),
-        Command::Render(render) => render::render(&Settings::of(&options.global, output)?, render),
-        Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?, diff),
+        Command::Check(check) => check::check(&Settings::to_show(&options.global, output)?, check),
+        Command::Render(render) => render::render(&Settings::to_show(&options.global, output)?, render),
+        Command::Diff(diff) => diff::diff(&Settings::of(&options.global, output)?.showing(), diff),
         Command::Apply(apply) => apply::apply(&Settings::of(&options.global, output)?, apply),
         Command::Confirm => confirm::confirm(&Settings::of(&options.global, output)?),
         Command::GuardTrial(guard) => confirm::guard(Settings::over(Config::default(), &options.global, output), guard),
         Command::Purge(purge) => purge::purge(&Settings::of(&options.global, output)?, purge),
-        Command::Filter { verb } => filter_verb(&Settings::of(&options.global, output)?, verb),
-        Command::Network { verb } => network_verb(&Settings::of(&options.global, output)?, verb),
-        Command::Interface { verb } => interface_verb(&Settings::of(&options.global, output)?, verb),
+        Command::Filter { verb } => filter_verb(&options.global, output, verb),
+        Command::Network { verb } => network_verb(&options.global, output, verb),
+        Command::Interface { verb } => interface_verb(&options.global, output, verb),
         Command::Status(status) => status::status(&Settings::of(&options.global, output)?, status),
         Command::Import(import) => import::import(&Settings::of(&options.global, output)?, import),
-        Command::Graph(graph) => graph::graph(&Settings::of(&options.global, output)?, graph),
+        Command::Graph(graph) => graph::graph(&Settings::to_show(&options.global, output)?, graph),
         Command::Run(run) => run::run(&options.global, output, run),
     }
 }
 
-fn filter_verb(settings: &Settings, verb: &FilterVerb) -> anyhow::Result<Exit> {
+fn filter_verb(global: &Global, output: Output, verb: &FilterVerb) -> anyhow::Result<Exit> {
+    let (settings, shown) = (|| Settings::of(global, output), || Settings::to_show(global, output));
     match verb {
-        FilterVerb::List(list) => filter::list(settings, list),
-        FilterVerb::Show(show) => filter::show(settings, show),
-        FilterVerb::Define(options) => define::define(settings, Kind::Filter, options),
-        FilterVerb::Undefine(options) => undefine::undefine(settings, Kind::Filter, options),
-        FilterVerb::Edit(options) => edit::edit(settings, Kind::Filter, options),
+        FilterVerb::List(list) => filter::list(&shown()?, list),
+        FilterVerb::Show(show) => filter::show(&shown()?, show),
+        FilterVerb::Define(options) => define::define(&settings()?, Kind::Filter, options),
+        FilterVerb::Undefine(options) => undefine::undefine(&settings()?, Kind::Filter, options),
+        FilterVerb::Edit(options) => edit::edit(&settings()?, Kind::Filter, options),
     }
 }
 
-fn network_verb(settings: &Settings, verb: &NetworkVerb) -> anyhow::Result<Exit> {
+fn network_verb(global: &Global, output: Output, verb: &NetworkVerb) -> anyhow::Result<Exit> {
+    let (settings, shown) = (|| Settings::of(global, output), || Settings::to_show(global, output));
     match verb {
-        NetworkVerb::List(list) => network::list(settings, list),
-        NetworkVerb::Show(show) => network::show(settings, show),
-        NetworkVerb::Define(options) => define::define(settings, Kind::Network, options),
-        NetworkVerb::Undefine(options) => undefine::undefine(settings, Kind::Network, options),
-        NetworkVerb::Edit(options) => edit::edit(settings, Kind::Network, options),
+        NetworkVerb::List(list) => network::list(&shown()?, list),
+        NetworkVerb::Show(show) => network::show(&shown()?, show),
+        NetworkVerb::Define(options) => define::define(&settings()?, Kind::Network, options),
+        NetworkVerb::Undefine(options) => undefine::undefine(&settings()?, Kind::Network, options),
+        NetworkVerb::Edit(options) => edit::edit(&settings()?, Kind::Network, options),
     }
 }
 
-fn interface_verb(settings: &Settings, verb: &InterfaceVerb) -> anyhow::Result<Exit> {
+fn interface_verb(global: &Global, output: Output, verb: &InterfaceVerb) -> anyhow::Result<Exit> {
+    let settings = || Settings::of(global, output);
     match verb {
-        InterfaceVerb::List(list) => interface::list(settings, list),
-        InterfaceVerb::Show(show) => interface::show(settings, show),
-        InterfaceVerb::Forget(options) => forget::forget(settings, options),
+        InterfaceVerb::List(list) => interface::list(&Settings::to_show(global, output)?, list),
+        InterfaceVerb::Show(show) => interface::show(&settings()?.showing(), show),
+        InterfaceVerb::Forget(options) => forget::forget(&settings()?, options),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Building a diagnostic is pure; [`render`] turns it into the text that people see, carets included, and [`short`] into one line.
 
 mod report;
+pub mod visible;
 
 use crate::source::Span;
 

@@ -9,6 +9,8 @@ mod svg;
 
 use std::fmt::Write as _;
 
+use crate::diagnostic::visible::is_unruly;
+
 /// A picture.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Graph {
@@ -162,7 +164,7 @@ fn dot(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '"' | '\\' => quoted.extend(['\\', letter]),
-            _ if letter.is_control() => quoted.push(' '),
+            _ if is_unruly(letter) => quoted.push(' '),
             _ => quoted.push(letter),
         }
     }
@@ -177,7 +179,7 @@ fn mermaid(text: &str) -> String {
             '"' | '#' | '<' | '>' | '&' | '`' | ';' | '\\' => {
                 write!(quoted, "#{};", u32::from(letter)).expect("a string takes everything");
             }
-            _ if letter.is_control() => quoted.push(' '),
+            _ if is_unruly(letter) => quoted.push(' '),
             _ => quoted.push(letter),
         }
     }

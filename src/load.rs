@@ -21,11 +21,16 @@ use find::Limits;
 use read::Content;
 use trust::Trust;
 
-/// The most bytes in one file.
-pub const FILE_LIMIT: u64 = 8 << 20;
+pub use trust::Exposed;
+
+/// The most bytes in one file: what libvirt writes is kilobytes, a thousand guests in one file are half of it, and the time that a hostile one takes grows with its size.
+pub const FILE_LIMIT: u64 = 2 << 20;
 
 /// The most bytes in all files.
 const TOTAL_LIMIT: usize = 256 << 20;
+
+/// The code of a file, or directory, that strangers may write.
+pub const EXPOSED: &str = "exposed-file";
 
 /// What the state directories hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -133,7 +138,15 @@ pub enum LoadFailure {
 /// # Errors
 /// When a given path, or a directory below it, cannot be read or is open to strangers, or when there is too much.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
-    load_again(paths, &Loaded::default())
+    load_as(paths, &Loaded::default(), Exposed::Refused)
+}
+
+/// As [`load`], for a command that only prints: what strangers may write is read, with a remark.
+///
+/// # Errors
+/// When a given path, or a directory below it, cannot be read, or when there is too much.
+pub fn load_to_show(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
+    load_as(paths, &Loaded::default(), Exposed::Told)
 }
 
 /// As [`load`]; files of an earlier load that lie there unchanged are looked at and not opened.
@@ -141,19 +154,26 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, LoadFailure> {
 /// # Errors
 /// As [`load`].
 pub fn load_again(paths: &[PathBuf], before: &Loaded) -> Result<Loaded, LoadFailure> {
+    load_as(paths, before, Exposed::Refused)
+}
+
+fn load_as(paths: &[PathBuf], before: &Loaded, exposed: Exposed) -> Result<Loaded, LoadFailure> {
     let mut loaded = Loaded::default();
     let mut seen = BTreeSet::new();
     let mut total = 0;
-    let listed = find::files(paths, Limits::default(), &Trust::of_process())?;
+    let listed = find::files(paths, Limits::default(), &Trust::of_process(exposed))?;
     for (directory, group) in listed.group_writable {
         loaded.remarks.push(read::group_writable("directory", group).at(directory.to_string_lossy().into()));
+    }
+    for (directory, exposure) in listed.exposed {
+        loaded.remarks.push(read::exposed("this directory", &exposure).at(directory.to_string_lossy().into()));
     }
     for found in listed.files {
         let path: Arc<str> = found.path.to_string_lossy().into();
         match read::read(&found.path, before.file(&path), &found.trust, found.link, &mut seen) {
-            Content::Text(text, stamp, group) => {
+            Content::Text(text, stamp, remarks) => {
                 total += text.len();
-                loaded.remarks.extend(group.map(|group| read::group_writable("file", group).at(Arc::clone(&path))));
+                loaded.remarks.extend(remarks.into_iter().map(|remark| remark.at(Arc::clone(&path))));
                 loaded.files.push(LoadedFile { path, text, stamp });
             }
             Content::Fault(reason) => {
@@ -177,12 +197,27 @@ pub fn load_again(paths: &[PathBuf], before: &Loaded) -> Result<Loaded, LoadFail
     loaded.files.sort_by(|a, b| a.path.cmp(&b.path));
     loaded.faults.sort_by(|a, b| a.path.cmp(&b.path));
     loaded.remarks.sort_by(|a, b| a.path.cmp(&b.path));
+    sum_up(&mut loaded.remarks);
     Ok(loaded)
+}
+
+/// A checkout made under `umask 0` is exposed in every file: said once.
+fn sum_up(remarks: &mut Vec<Fault>) {
+    let mut exposed = 0;
+    remarks.retain(|remark| {
+        exposed += usize::from(remark.code == EXPOSED);
+        remark.code != EXPOSED || exposed == 1
+    });
+    if exposed > 1
+        && let Some(first) = remarks.iter_mut().find(|remark| remark.code == EXPOSED)
+    {
+        first.message = format!("{}; as open are {} more files or directories", first.message, exposed - 1);
+    }
 }
 
 /// What is wrong with the owner or the mode of a file that decides what we do, its way included; `None` where only those can write it who may.
 pub fn exposure(path: &Path) -> Option<String> {
-    let trust = Trust::of_process();
+    let trust = Trust::of_process(Exposed::Refused);
     let of_itself = std::fs::metadata(path).ok().and_then(|metadata| trust.judge(&metadata)).map(|exposure| (path.to_owned(), exposure));
     let (path, exposure) = of_itself.or_else(|| trust.judge_way(path))?;
     Some(format!("{} {}\n  help: {}", path.display(), exposure.reason(), exposure.help()))

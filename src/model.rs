@@ -12,6 +12,7 @@ pub mod learned;
 pub mod network;
 
 use crate::addr::DeviceName;
+use crate::diagnostic::visible::visible;
 
 /// What to do where libvirt 9.0 does something else than the XML says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,7 +36,7 @@ pub enum Object {
 impl std::fmt::Display for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Network(name) => write!(f, "network `{name}`"),
+            Self::Network(name) => write!(f, "network `{}`", visible(name)),
             Self::Interface(device) => write!(f, "interface `{device}`"),
         }
     }

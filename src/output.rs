@@ -2,8 +2,10 @@
 //!
 //! A reader that closes the pipe early (`| head`) is success, not an error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
+use crate::diagnostic::visible::{visible_coloured, visible_lines};
 use crate::diagnostic::{self, Diagnostic, Severity, Style};
 use crate::source::Sources;
 
@@ -17,6 +19,14 @@ pub enum Color {
     Always,
     /// Never.
     Never,
+}
+
+/// Text in which nothing can turn against who reads it.
+fn shown(text: &str, style: Style) -> Cow<'_, str> {
+    match style {
+        Style::Plain => visible_lines(text),
+        Style::Colored => visible_coloured(text),
+    }
 }
 
 /// The two streams and how they are coloured.
@@ -42,15 +52,29 @@ impl Output {
         Self { data: style(is_terminal), messages: style(io::stderr().is_terminal()), is_terminal }
     }
 
-    /// Writes data; a reader that has gone away is success.
+    /// Writes text for people, [visible](crate::diagnostic::visible); a reader that has gone away is success.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub fn text(self, text: &str) -> io::Result<()> {
+        self.data_wanted(&self.shown(text)).map(drop)
+    }
+
+    /// Text for stdout in which nothing can turn against who reads it.
+    pub fn shown(self, text: &str) -> Cow<'_, str> {
+        shown(text, self.data)
+    }
+
+    /// Writes data, byte for byte unless it goes to a terminal; a reader that has gone away is success.
     ///
     /// # Errors
     /// Any other failure to write, such as a full disk.
     pub fn data(self, text: &str) -> io::Result<()> {
-        self.data_wanted(text).map(drop)
+        let text = if self.is_terminal { self.shown(text) } else { Cow::Borrowed(text) };
+        self.data_wanted(&text).map(drop)
     }
 
-    /// Writes data; false when the reader has gone away and wants no more.
+    /// Writes data byte for byte, even to a terminal; false when the reader has gone away and wants no more.
     ///
     /// # Errors
     /// As [`Output::data`].
@@ -64,7 +88,7 @@ impl Output {
 
     /// Writes one message. Nothing is left to do when stderr itself is gone.
     pub fn message(self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", shown(text, self.messages));
     }
 
     /// Writes an `error:` line, with what to do about it where that is known.

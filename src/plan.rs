@@ -42,6 +42,8 @@ pub struct Desired {
     pub leftovers: BTreeSet<DeviceName>,
     /// Keys of what we installed earlier, by the record: ours to remove even though nothing desires it now.
     pub recorded: BTreeSet<Key>,
+    /// Keys of what sound objects had earlier, by the record: a network that moved to another subnet has left the old one, whatever file of another object is broken.
+    pub outgrown: BTreeSet<Key>,
     /// What is ours straight in built-in chains, by the record.
     pub direct: BTreeMap<ChainId, Possession>,
     /// Rules of ours there that belong to objects which are set aside: nobody wants them and they stay.

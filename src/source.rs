@@ -132,7 +132,7 @@ impl SourceFile {
 
 /// Files are bounded far below 4 GiB before they get here.
 fn offset(at: usize) -> u32 {
-    u32::try_from(at).expect("the loader bounds a file to 8 MiB")
+    u32::try_from(at).expect("the loader bounds a file to 2 MiB")
 }
 
 impl std::fmt::Display for Position {

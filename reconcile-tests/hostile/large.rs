@@ -91,7 +91,7 @@ fn texts(scale: Scale) -> Vec<(&'static str, String)> {
         ("a-million-less-than-signs", "<".repeat(million)),
         ("a-million-end-tags", in_network(&"</a>".repeat(million))),
         ("a-million-quotes", format!("<network {}", "'\"".repeat(million))),
-        ("one-byte-too-large", format!("<network>{}</network>\n", " ".repeat(8 * mebibyte))),
+        ("one-byte-too-large", format!("<network>{}</network>\n", " ".repeat(2 * mebibyte))),
         ("huge-attribute", format!("<network ipv6='{}'><name>evil</name></network>\n", "y".repeat(huge))),
         ("huge-network-name", format!("<network><name>{}</name><bridge name='br-evil'/></network>\n", "n".repeat(huge))),
         ("huge-element-name", format!("<{}/>\n", "n".repeat(huge))),

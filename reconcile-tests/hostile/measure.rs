@@ -54,8 +54,12 @@ fn write_cases(root: &Path) -> Vec<PathBuf> {
             cases.push((name(&path), vec![("evil.xml".to_owned(), fs::read(&path).expect("the corpus can be read"))]));
         }
     }
-    cases
-        .extend(large::cases(large::Scale { million: 1_000_000, huge: 7 << 20 }).into_iter().map(|(name, files)| (name.to_owned(), files)));
+    // Just below the limit of a file, and far beyond it.
+    for (prefix, scale) in
+        [("", large::Scale { million: 280_000, huge: (2 << 20) - 512 }), ("beyond-", large::Scale { million: 1_000_000, huge: 7 << 20 })]
+    {
+        cases.extend(large::cases(scale).into_iter().map(|(name, files)| (format!("{prefix}{name}"), files)));
+    }
     let write = |(name, files): (String, large::Files)| {
         let directory = root.join(name);
         fs::create_dir(&directory).expect("a case has its own name");

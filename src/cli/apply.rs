@@ -1,5 +1,6 @@
 //! `apply`: one pass, here or by the running daemon; a plan that somebody looked at; rules on trial.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
     }
     let plan = options.plan.as_deref().map(read_plan).transpose()?;
     let store = settings.store()?;
-    if store.daemon()?.is_some() {
-        return ask(settings, store.path(), plan, options.confirm);
+    if let Some(daemon) = ask::daemon(&store)? {
+        return ask(settings, daemon, plan, options.confirm);
     }
     let urge = options.confirm.map_or(Urge::Apply, Urge::Try);
     match plan {
@@ -66,7 +67,7 @@ fn tell(settings: &Settings, computed: &Computed, report: &Report) -> anyhow::Re
     report.warnings.iter().for_each(|warning| settings.output.message(&format!("warning: {warning}")));
     report.remarks.iter().for_each(|remark| settings.output.message(&format!("note: {}", remark.message)));
     settings.show_prerequisites(report);
-    settings.output.data(&report.text())?;
+    settings.output.text(&report.text())?;
     Ok(if report.is_done() && !computed.has_errors() { Exit::Done } else { Exit::Attention })
 }
 
@@ -77,13 +78,13 @@ fn read_plan(path: &Path) -> anyhow::Result<(PlanFile, String)> {
     Ok((file, text))
 }
 
-fn ask(settings: &Settings, directory: &Path, plan: Option<(PlanFile, String)>, confirm: Option<Duration>) -> anyhow::Result<Exit> {
+fn ask(settings: &Settings, daemon: UnixStream, plan: Option<(PlanFile, String)>, confirm: Option<Duration>) -> anyhow::Result<Exit> {
     let question = match plan {
         Some((_, text)) => Question::carry_out(text, confirm),
         None => Question::apply(&settings.config.state, settings.config.quirks, settings.config.layout, confirm),
     };
     let step = progress::step("the daemon makes a pass");
-    let answer = ask::apply(directory, &question);
+    let answer = ask::apply(daemon, &question);
     drop(step);
     if confirm.is_some() {
         // The daemon's own guard may die with the daemon's service; one of ours does not.
@@ -97,7 +98,7 @@ pub fn relay(settings: &Settings, answer: &Answer) -> anyhow::Result<Exit> {
     if !answer.messages.is_empty() {
         settings.output.message(answer.messages.trim_end());
     }
-    settings.output.data(&answer.data)?;
+    settings.output.text(&answer.data)?;
     Ok(match answer.exit {
         0 => Exit::Done,
         1 => Exit::Attention,

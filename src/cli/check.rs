@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Exit;
 use super::options::{Check, Format};
 use super::settings::{Settings, block_on};
-use crate::diagnostic::{Diagnostic, Severity, several};
+use crate::diagnostic::{Diagnostic, Severity, several, visible};
 use crate::reconcile::compute::Computed;
 use crate::source::Sources;
 
@@ -43,9 +43,9 @@ pub fn check(settings: &Settings, options: &Check) -> anyhow::Result<Exit> {
     match options.format {
         Format::Text => {
             settings.show(&computed);
-            settings.output.data(&summary(&computed, settings.least))?;
+            settings.output.text(&summary(&computed, settings.least))?;
         }
-        Format::Json => settings.output.data(&format!("{}\n", serde_json::to_string_pretty(&document(&computed))?))?,
+        Format::Json => settings.output.data(&visible::json(&document(&computed)))?,
     }
     Ok(if computed.has_errors() { Exit::Attention } else { Exit::Done })
 }

@@ -19,12 +19,12 @@ const TRIES: u32 = 600;
 
 pub fn confirm(settings: &Settings) -> anyhow::Result<Exit> {
     let store = settings.store()?;
-    if store.daemon()?.is_some() {
-        let answer = ask::apply(store.path(), &Question::confirm())?;
+    if let Some(daemon) = ask::daemon(&store)? {
+        let answer = ask::apply(daemon, &Question::confirm())?;
         if !answer.messages.is_empty() {
             settings.output.message(answer.messages.trim_end());
         }
-        settings.output.data(&answer.data)?;
+        settings.output.text(&answer.data)?;
         return Ok(match answer.exit {
             0 => Exit::Done,
             1 => Exit::Attention,
@@ -33,7 +33,7 @@ pub fn confirm(settings: &Settings) -> anyhow::Result<Exit> {
     }
     let confirmation = block_on(async { Ok(settings.reconciler().await?.confirm().await?) })?;
     match confirmation {
-        Confirmation::Confirmed => settings.output.data(&format!("{confirmation}\n"))?,
+        Confirmation::Confirmed => settings.output.text(&format!("{confirmation}\n"))?,
         Confirmation::TooLate(_) | Confirmation::Nothing => settings.output.message(&confirmation.to_string()),
     }
     Ok(if confirmation == Confirmation::Confirmed { Exit::Done } else { Exit::Attention })

@@ -107,7 +107,7 @@ impl Draft<'_> {
             return Ok(Exit::Attention);
         }
         if deed == Deed::Preview {
-            settings.output.data(&proposal.difference(settings, settings.output.data))?;
+            settings.output.text(&proposal.difference(settings, settings.output.data))?;
             return Ok(Exit::Done);
         }
         let text =
@@ -115,7 +115,7 @@ impl Draft<'_> {
         let seen = replaced.map(|path| text_of(&loaded, path));
         state_file::replace(&place.path, &text, seen.as_deref())?;
         let verb = if replaced.is_some() { "changed" } else { "defined" };
-        settings.output.data(&format!("{} `{name}` {verb} in {}\n", self.kind.noun(), place.path.display()))?;
+        settings.output.text(&format!("{} `{name}` {verb} in {}\n", self.kind.noun(), place.path.display()))?;
         Ok(Exit::Done)
     }
 

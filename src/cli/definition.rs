@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::diagnostic::visible::visible;
 use crate::model::Object;
 use crate::model::filter::{Entry, Filter};
 use crate::model::interface::Interface;
@@ -188,7 +189,7 @@ pub fn place(span: Span, sources: &Sources) -> Place {
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.path, self.line)
+        write!(f, "{}:{}", visible(&self.path), self.line)
     }
 }
 

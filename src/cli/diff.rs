@@ -37,7 +37,10 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
         Format::Text if options.stat => show::stat(&plan),
         Format::Text => show::diff(&plan, &observed, &computed.sources, settings.output.data),
     };
-    settings.output.data(&text)?;
+    match options.format {
+        Format::Json => settings.output.data(&text)?,
+        Format::Text => settings.output.text(&text)?,
+    }
     for held in &report.held {
         settings.output.message(&format!("held: {}: {}; {}", held.object, held.message, held.keeping));
     }
@@ -45,7 +48,11 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
         settings.output.message(&format!("note: {}", remark.message));
     }
     settings.show_prerequisites(&report);
-    let in_sync = plan.is_empty() && report.is_clean() && !computed.has_errors();
+    let refused = options.observed.is_empty() && computed.diagnostics.iter().any(|diagnostic| diagnostic.code == load::EXPOSED);
+    if refused {
+        settings.output.error("`apply` refuses this state while strangers may write it");
+    }
+    let in_sync = plan.is_empty() && report.is_clean() && !refused && !computed.has_errors();
     Ok(if in_sync { Exit::Done } else { Exit::Attention })
 }
 

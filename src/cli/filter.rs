@@ -10,6 +10,7 @@ use super::graph;
 use super::options::{FilterShow, Format, List};
 use super::settings::Settings;
 use super::table::table;
+use crate::diagnostic::visible;
 use crate::graph as picture;
 use crate::model::filter::Filter;
 use crate::reconcile::compute::Documents;
@@ -42,7 +43,7 @@ pub fn list(settings: &Settings, options: &List) -> anyhow::Result<Exit> {
     let broken = rows.iter().any(|row| row.broken);
     let text = match options.format {
         Format::Text => table(["NAME", "UUID", "WHERE", "USED BY"], rows.iter().map(cells)),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&Document { v: 1, filters: rows })?),
+        Format::Json => visible::json(&Document { v: 1, filters: rows }),
     };
     settings.output.data(&text)?;
     Ok(if broken { Exit::Attention } else { Exit::Done })

@@ -19,8 +19,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 pub fn forget(settings: &Settings, options: &InterfaceForget) -> anyhow::Result<Exit> {
     let store = settings.store()?;
-    if store.daemon()?.is_some() {
-        return super::apply::relay(settings, &ask::apply(store.path(), &Question::forget(&options.device))?);
+    if let Some(daemon) = ask::daemon(&store)? {
+        return super::apply::relay(settings, &ask::apply(daemon, &Question::forget(&options.device))?);
     }
     let _lock = store.lock(LOCK_WAIT)?;
     let kept = LearnedStore::open(&settings.config.learned_dir, namespace::identity()?).context("learned addresses are kept there")?;
@@ -43,7 +43,7 @@ pub fn forget(settings: &Settings, options: &InterfaceForget) -> anyhow::Result<
     let knowledge = learned.0.remove(&learning.claimant).unwrap_or_default();
     kept.save(&learned)?;
     let addresses: Vec<IpAddr> = knowledge.findings.iter().map(|finding| finding.address).collect();
-    settings.output.data(&control::forgotten(&options.device, &addresses))?;
+    settings.output.text(&control::forgotten(&options.device, &addresses))?;
     settings.output.message("note: no daemon runs; `apply` takes the rules away that let these addresses through");
     Ok(Exit::Done)
 }

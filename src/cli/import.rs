@@ -182,7 +182,7 @@ fn write(settings: &Settings, options: &Import, home: &Path, copies: &Copies, or
     }
     for (path, text) in &new {
         if options.dry_run {
-            settings.output.data(&format!("{path}\n"))?;
+            settings.output.text(&format!("{path}\n"))?;
         } else {
             state_file::replace(Path::new(path), text, seen(&before, path))?;
         }

@@ -9,8 +9,9 @@ use super::Exit;
 use super::definition::{self, Place, place};
 use super::options::{Format, InterfaceShow, List};
 use super::settings::{Settings, block_on};
-use super::table::{table, visible};
+use super::table::{cell, table};
 use crate::backend::counters::{self, Counters};
+use crate::diagnostic::visible;
 use crate::model::interface::Interface;
 use crate::model::learned::{Finding, Learned, Source, Until};
 use crate::model::{Object, Quirks};
@@ -113,7 +114,7 @@ pub fn list(settings: &Settings, options: &List) -> anyhow::Result<Exit> {
     let held = rows.iter().any(|row| row.state == State::Held);
     let text = match options.format {
         Format::Text => table(["DEVICE", "GUEST", "FILTER", "MAC", "ADDRESSES", "STATE", "WHERE"], rows.iter().map(cells)),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&Document { v: 1, interfaces: rows })?),
+        Format::Json => visible::json(&Document { v: 1, interfaces: rows }),
     };
     settings.output.data(&text)?;
     Ok(if held { Exit::Attention } else { Exit::Done })
@@ -131,7 +132,7 @@ pub fn show(settings: &Settings, options: &InterfaceShow) -> anyhow::Result<Exit
     let chains = chains(settings, &computed, &options.device);
     let text = match options.format {
         Format::Text => detail(row, &chains),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&Detail { v: 1, interface: row, chains })?),
+        Format::Json => visible::json(&Detail { v: 1, interface: row, chains }),
     };
     settings.output.data(&text)?;
     Ok(if row.state == State::Held { Exit::Attention } else { Exit::Done })
@@ -280,7 +281,7 @@ fn detail(row: &Row<'_>, chains: &[ChainRow]) -> String {
         ("state", state),
         ("where", row.place.to_string()),
     ] {
-        writeln!(text, "{name:10}  {}", visible(&value)).expect("a string takes everything");
+        writeln!(text, "{name:10}  {}", cell(&value)).expect("a string takes everything");
     }
     if !chains.is_empty() {
         let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();

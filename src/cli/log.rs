@@ -4,6 +4,7 @@
 //! it too, in words, so the text form leaves those fields out.
 
 use std::fmt;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::Context;
@@ -18,6 +19,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::name::LogName;
 use crate::diagnostic::Style;
+use crate::diagnostic::visible::{visible_json, visible_lines};
 use crate::output::Output;
 
 /// In front of our fields in the journal: `journalctl BRIDGEWARD_OBJECT='interface vnet0'`.
@@ -41,7 +43,9 @@ pub fn start(form: LogName, verbose: u8, output: Output) -> anyhow::Result<()> {
     let text = || stderr().with_ansi(output.messages == Style::Colored).fmt_fields(Words).boxed();
     let (layer, missing) = match form {
         LogName::Text => (text(), None),
-        LogName::Json => (stderr().json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(), None),
+        LogName::Json => {
+            (stderr().with_writer(|| JsonLines).json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(), None)
+        }
         LogName::Auto if !stderr_is_the_journal() => (text(), None),
         LogName::Auto | LogName::Journald => match tracing_journald::layer() {
             Ok(journal) => (journal.with_field_prefix(Some(PREFIX.into())).with_priority_mappings(priorities()).boxed(), None),
@@ -85,6 +89,21 @@ struct Line<'w> {
     outcome: fmt::Result,
 }
 
+/// The lines of JSON of the log, visible.
+struct JsonLines;
+
+impl io::Write for JsonLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // The layer hands over whole lines.
+        io::stderr().lock().write_all(visible_json(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 impl Visit for Line<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.record_debug(field, &format_args!("{value}"));
@@ -94,11 +113,14 @@ impl Visit for Line<'_> {
         if self.outcome.is_err() || IN_WORDS.contains(&field.name()) {
             return;
         }
+        // What a user wrote begins no line that looks like one of ours.
+        let value = format!("{value:?}");
+        let value = visible_lines(&value).replace('\n', "\n    ");
         let gap = if self.empty { "" } else { " " };
         self.empty = false;
         self.outcome = match field.name() {
-            "message" => write!(self.writer, "{gap}{value:?}"),
-            name => write!(self.writer, "{gap}{name}={value:?}"),
+            "message" => write!(self.writer, "{gap}{value}"),
+            name => write!(self.writer, "{gap}{name}={value}"),
         };
     }
 }

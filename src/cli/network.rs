@@ -7,6 +7,7 @@ use super::definition::{self, Definition, Kind, Place, Standing, Users, place};
 use super::options::{Format, List, NetworkShow};
 use super::settings::Settings;
 use super::table::table;
+use crate::diagnostic::visible;
 use crate::model::network::{Forward, Network};
 use crate::reconcile::compute::Documents;
 
@@ -40,7 +41,7 @@ pub fn list(settings: &Settings, options: &List) -> anyhow::Result<Exit> {
     let broken = rows.iter().any(|row| row.broken);
     let text = match options.format {
         Format::Text => table(["NAME", "UUID", "MODE", "BRIDGE", "ADDRESSES", "WHERE", "USED BY"], rows.iter().map(cells)),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&Document { v: 1, networks: rows })?),
+        Format::Json => visible::json(&Document { v: 1, networks: rows }),
     };
     settings.output.data(&text)?;
     Ok(if broken { Exit::Attention } else { Exit::Done })

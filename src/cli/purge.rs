@@ -29,7 +29,7 @@ pub fn purge(settings: &Settings, options: &Purge) -> anyhow::Result<Exit> {
             Computed::default()
         });
         let (report, left) = settings.reconciler().await?.purge(&computed).await?;
-        settings.output.data(&report.text())?;
+        settings.output.text(&report.text())?;
         report.remarks.iter().for_each(|remark| settings.output.message(&format!("note: {}", remark.message)));
         if !left.is_empty() {
             let names: Vec<String> = left.iter().map(|chain| format!("{} {} {}", chain.family, chain.table, chain.chain)).collect();

@@ -14,7 +14,7 @@ use crate::backend::{clock, links, namespace};
 use crate::config::name::{HooksName, ScopeName};
 use crate::config::{self, Config};
 use crate::diagnostic::{self, Severity};
-use crate::load::{self, LoadFailure, Loaded};
+use crate::load::{self, Exposed, LoadFailure, Loaded};
 use crate::model::learned::Learned;
 use crate::output::Output;
 use crate::reconcile::Reconciler;
@@ -37,6 +37,8 @@ pub struct Settings {
     pub output: Output,
     /// The least severity of diagnostics that is shown unasked.
     pub least: Severity,
+    /// What becomes of state files that strangers may write.
+    exposed: Exposed,
 }
 
 impl Settings {
@@ -45,7 +47,20 @@ impl Settings {
     /// # Errors
     /// When the file was asked for and cannot be read, or is wrong.
     pub fn of(global: &Global, output: Output) -> anyhow::Result<Self> {
-        Ok(Self::over(read_config(global.config.as_deref(), output)?, global, output))
+        Ok(Self::over(read_config(global.config.as_deref(), output, Exposed::Refused)?, global, output))
+    }
+
+    /// As [`Settings::of`], for a command that only prints and starts no program: what strangers may write is read, with a warning.
+    ///
+    /// # Errors
+    /// As [`Settings::of`].
+    pub fn to_show(global: &Global, output: Output) -> anyhow::Result<Self> {
+        Ok(Self::over(read_config(global.config.as_deref(), output, Exposed::Told)?, global, output).showing())
+    }
+
+    /// The same for a command that starts programs: the configuration, which names them, has to be safe, and the state need not be.
+    pub fn showing(self) -> Self {
+        Self { exposed: Exposed::Told, ..self }
     }
 
     /// Lays the command line over a configuration.
@@ -62,7 +77,7 @@ impl Settings {
             config.run_dir.clone_from(run_dir);
         }
         let least = if global.verbose > 0 { Severity::Note } else { Severity::Warning };
-        Self { config, output, least }
+        Self { config, output, least, exposed: Exposed::Refused }
     }
 
     /// How the files are to be read.
@@ -76,7 +91,7 @@ impl Settings {
     /// When a path is missing or unreadable: that is never taken for an empty state.
     pub async fn compute(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
         let _step = progress::step(RESOLVING);
-        Ok(compute::compute(&load(paths)?, &self.links().await, &self.learned(), self.reading()))
+        Ok(compute::compute(&self.load_paths(paths)?, &self.links().await, &self.learned(), self.reading()))
     }
 
     /// Like [`Settings::compute`], with remarks on what is hardly meant.
@@ -85,7 +100,7 @@ impl Settings {
     /// As [`Settings::compute`].
     pub async fn check(&self, paths: &[PathBuf]) -> anyhow::Result<Computed> {
         let _step = progress::step(RESOLVING);
-        Ok(compute::check(&load(paths)?, &self.links().await, &self.learned(), self.reading()))
+        Ok(compute::check(&self.load_paths(paths)?, &self.links().await, &self.learned(), self.reading()))
     }
 
     /// Reads the configured state as far as single files go.
@@ -93,7 +108,7 @@ impl Settings {
     /// # Errors
     /// As [`Settings::compute`].
     pub fn read(&self) -> anyhow::Result<Documents> {
-        Ok(compute::read(&load(&self.config.state)?, self.reading()))
+        Ok(compute::read(&self.load()?, self.reading()))
     }
 
     /// The files of the configured state.
@@ -101,7 +116,15 @@ impl Settings {
     /// # Errors
     /// As [`Settings::compute`].
     pub fn load(&self) -> anyhow::Result<Loaded> {
-        load(&self.config.state)
+        self.load_paths(&self.config.state)
+    }
+
+    fn load_paths(&self, paths: &[PathBuf]) -> anyhow::Result<Loaded> {
+        let load = match self.exposed {
+            Exposed::Refused => load::load,
+            Exposed::Told => load::load_to_show,
+        };
+        load(paths).map_err(with_help)
     }
 
     /// The devices of this network namespace.
@@ -199,11 +222,7 @@ fn with_help(failure: LoadFailure) -> anyhow::Error {
     anyhow!("{failure}\n  help: {help}")
 }
 
-fn load(paths: &[PathBuf]) -> anyhow::Result<Loaded> {
-    load::load(paths).map_err(with_help)
-}
-
-fn read_config(path: Option<&Path>, output: Output) -> anyhow::Result<Config> {
+fn read_config(path: Option<&Path>, output: Output, exposed: Exposed) -> anyhow::Result<Config> {
     let asked = path.is_some();
     let path = path.unwrap_or(Path::new(config::DEFAULT_PATH));
     let text = match std::fs::read_to_string(path) {
@@ -212,7 +231,10 @@ fn read_config(path: Option<&Path>, output: Output) -> anyhow::Result<Config> {
     };
     // It names the programs that we run.
     if let Some(reason) = load::exposure(path) {
-        bail!("the configuration is not used: {reason}");
+        match exposed {
+            Exposed::Refused => bail!("the configuration is not used: {reason}"),
+            Exposed::Told => output.message(&format!("warning: the configuration, which `apply` would refuse: {reason}")),
+        }
     }
     let mut sources = Sources::default();
     let file = sources.add(path.display().to_string(), text);

@@ -17,7 +17,7 @@ use crate::config::name::Mode;
 use crate::daemon::ask::{Statuses, Telling};
 use crate::daemon::history::{Author, Drift, Outcome};
 use crate::daemon::status::{Held, Listening, Moment, ObjectStatus, Prerequisite, State, Status, Weight};
-use crate::diagnostic::{Style, several};
+use crate::diagnostic::{Style, several, visible};
 use crate::output::Output;
 
 /// Drift and learned addresses told in full; the document has more.
@@ -36,7 +36,7 @@ pub fn status(settings: &Settings, options: &Options) -> anyhow::Result<Exit> {
         return watch(settings.output, options.format, || ask(Telling::Always));
     }
     let status = ask(Telling::Now)?.next().context("the daemon stopped before it answered")??;
-    settings.output.data(&shown(&status, options.format, Telling::Now, settings.output.data)?)?;
+    settings.output.text(&shown(&status, options.format, Telling::Now, settings.output.data)?)?;
     Ok(if status.needs_person() { Exit::Attention } else { Exit::Done })
 }
 
@@ -63,7 +63,8 @@ fn watch(output: Output, format: Format, ask: impl Fn() -> anyhow::Result<Status
         }
         let Some(status) = &last else { continue };
         let text = shown(status, format, Telling::Always, output.data)?;
-        let text = if page { format!("{REDRAW}{text}") } else { text };
+        let text = output.shown(&text);
+        let text = if page { format!("{REDRAW}{text}") } else { text.into_owned() };
         if !output.data_wanted(&text)? {
             return Ok(Exit::Done);
         }
@@ -85,8 +86,8 @@ fn heard(statuses: &Receiver<anyhow::Result<Status>>, page: bool) -> Result<anyh
 fn shown(status: &Status, format: Format, telling: Telling, style: Style) -> anyhow::Result<String> {
     Ok(match format {
         // One after another, so that a reader can tell them apart by lines.
-        Format::Json if telling == Telling::Always => serde_json::to_string(status)? + "\n",
-        Format::Json => serde_json::to_string_pretty(status)? + "\n",
+        Format::Json if telling == Telling::Always => visible::visible_json(&serde_json::to_string(status)?).into_owned() + "\n",
+        Format::Json => visible::json(status),
         Format::Text => text(status, SystemTime::now(), style),
     })
 }

@@ -1,11 +1,14 @@
 //! Lists for people: columns that are as wide as they have to be, and nothing in them that could move a terminal's cursor.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use crate::diagnostic::visible::visible;
 
 /// A table with a heading; the last column is not padded.
 pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut lines = vec![heading.map(str::to_owned)];
-    lines.extend(rows.into_iter().map(|row| row.map(|cell| visible(&cell))));
+    lines.extend(rows.into_iter().map(|row| row.map(|text| cell(&text).into_owned())));
     let mut widths = [0; N];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
@@ -23,20 +26,9 @@ pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = 
     text
 }
 
-/// The text with control characters escaped; what is empty is a dash.
-pub fn visible(cell: &str) -> String {
-    if cell.is_empty() {
-        return "-".to_owned();
-    }
-    let mut shown = String::with_capacity(cell.len());
-    for letter in cell.chars() {
-        if letter.is_control() {
-            shown.extend(letter.escape_default());
-        } else {
-            shown.push(letter);
-        }
-    }
-    shown
+/// The text as it can be shown; what is empty is a dash.
+pub fn cell(text: &str) -> Cow<'_, str> {
+    if text.is_empty() { Cow::Borrowed("-") } else { visible(text) }
 }
 
 #[cfg(test)]

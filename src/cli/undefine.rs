@@ -35,11 +35,11 @@ pub fn undefine(settings: &Settings, kind: Kind, options: &Undefine) -> anyhow::
         return Ok(Exit::Attention);
     }
     if options.dry_run {
-        settings.output.data(&proposal.difference(settings, settings.output.data))?;
+        settings.output.text(&proposal.difference(settings, settings.output.data))?;
         return Ok(Exit::Done);
     }
     state_file::remove(Path::new(&path), &text_of(&loaded, &path))?;
-    settings.output.data(&format!("{} `{}` undefined: {path} removed\n", kind.noun(), options.name))?;
+    settings.output.text(&format!("{} `{}` undefined: {path} removed\n", kind.noun(), options.name))?;
     Ok(Exit::Done)
 }
 

@@ -5,21 +5,49 @@
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use super::control::{Answer, PRIVATE, PUBLIC, Question, VERSION};
 use super::status::{self, Status};
 use crate::backend::namespace::NamespaceId;
+use crate::store::Store;
 
-/// Has the daemon that keeps its record in `directory` do a pass; waits for the end of it.
+/// How long a daemon may have its lock before it listens.
+const LONGEST_BIRTH: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The running daemon of the namespace whose record this is, to be asked; `None` where there is none.
+///
+/// One that starts listens a moment after it has its lock; of one that was killed while it started a tool, the tool's process may hold the lock for a moment.
+/// Blocking.
 ///
 /// # Errors
-/// When nobody listens there, or the answer is not one.
-pub fn apply(directory: &Path, question: &Question) -> anyhow::Result<Answer> {
-    let path = directory.join(PRIVATE);
-    let stream = UnixStream::connect(&path).with_context(|| format!("the daemon does not answer on {}", path.display()))?;
-    let line = Lines::of(stream, question)?.next().context("the daemon stopped before it answered")??;
+/// When there is one and it does not listen.
+pub fn daemon(store: &Store) -> anyhow::Result<Option<UnixStream>> {
+    let path = store.path().join(PRIVATE);
+    let started = Instant::now();
+    while store.daemon()?.is_some() {
+        match UnixStream::connect(&path) {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) && started.elapsed() < LONGEST_BIRTH =>
+            {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Err(error) => return Err(error).with_context(|| format!("the daemon does not answer on {}", path.display())),
+        }
+    }
+    Ok(None)
+}
+
+/// Has the daemon do a pass; waits for the end of it.
+///
+/// # Errors
+/// When the answer is not one.
+pub fn apply(daemon: UnixStream, question: &Question) -> anyhow::Result<Answer> {
+    let line = Lines::of(daemon, question)?.next().context("the daemon stopped before it answered")??;
     let answer: Answer = serde_json::from_str(&line).context("the daemon's answer is not one")?;
     if answer.v != VERSION {
         bail!("the running daemon speaks version {} of the control protocol, this program version {VERSION}: restart it", answer.v);

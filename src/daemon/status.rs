@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{Drift, Ended, Fight, History, Pass};
 use crate::config::name::{HooksName, LayoutName, Mode, QuirksName, ScopeName};
+use crate::diagnostic::visible::visible;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Object;
 use crate::plan::desire::Keeping;
@@ -432,13 +433,13 @@ impl From<Position> for Place {
 
 impl std::fmt::Display for ObjectName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} `{}`", self.kind.word(), self.name)
+        write!(f, "{} `{}`", self.kind.word(), visible(&self.name))
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}:{}", self.path, self.line, self.column)
+        write!(f, "{}:{}:{}", visible(&self.path), self.line, self.column)
     }
 }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 
+use super::visible::{is_unruly, visible};
 use super::{Diagnostic, Label, Severity, Style};
 use crate::source::{FileId, Sources};
 
@@ -60,16 +61,13 @@ fn level(severity: Severity) -> Level<'static> {
     }
 }
 
-/// Text of ours around text of a user's: control characters become escapes, so that it stays on its line and in its colour.
+/// Text of ours around text of a user's: what could act on a terminal becomes an escape, so that it stays on its line and in its colour.
 fn one_line(text: &str) -> String {
     let mut line: String = text.chars().take(MAX_MESSAGE).collect();
     if line.len() < text.len() {
         line.push_str("...");
     }
-    if !line.contains(char::is_control) {
-        return line;
-    }
-    line.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    visible(&line).into_owned()
 }
 
 /// A few neighbouring lines of one file with the labels in them.
@@ -166,10 +164,15 @@ fn join<T: Ord + Copy>(a: &Range<T>, b: &Range<T>) -> Range<T> {
     a.start.min(b.start)..a.end.max(b.end)
 }
 
-/// Source text whose every byte keeps its place, without the C1 control characters that the renderer lets through and
-/// some terminals obey. They take two bytes, and so does what stands for them.
+/// Source text whose every byte keeps its place, without the unruly characters that the renderer may let through; it shows those of one byte itself.
 fn tame(text: &str) -> String {
-    text.replace(|c| matches!(c, '\u{80}'..='\u{9f}'), "\u{bf}")
+    text.chars()
+        .map(|letter| match letter.len_utf8() {
+            2 if is_unruly(letter) => '\u{bf}',
+            3 if is_unruly(letter) => char::REPLACEMENT_CHARACTER,
+            _ => letter,
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -281,11 +284,11 @@ mod tests {
 
     #[test]
     fn control_characters_never_reach_the_terminal() {
-        let (sources, file) = sources("<a b='\u{1b}[2J\u{9b}2J'/>");
+        let (sources, file) = sources("<a b='\u{1b}[2J\u{9b}2J\u{202e}\u{2066}\u{61c}\u{2028}\u{7f}'/>");
         let mut fault = fault_at(&sources, file, "b");
-        fault.message = "name `x\n\u{1b}[2J\u{9b}`".to_owned();
+        fault.message = "name `x\n\u{1b}[2J\u{9b}\u{202e}`".to_owned();
         let text = render(&fault, &sources, Style::Plain) + &short(&fault, &sources);
-        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        assert!(!text.contains(|c: char| is_unruly(c) && c != '\n'), "{text:?}");
         assert!(short(&fault, &sources).lines().count() == 1);
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::{Arrow, BoxId, Graph, Group, Line};
+use crate::diagnostic::visible::is_unruly;
 
 /// Pixels of a letter in the fixed-width font of 12 pixels, and from line to line.
 const LETTER: usize = 8;
@@ -225,7 +226,7 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
-            _ if letter.is_control() => escaped.push(' '),
+            _ if is_unruly(letter) => escaped.push(' '),
             _ => escaped.push(letter),
         }
     }

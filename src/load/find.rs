@@ -1,6 +1,6 @@
 //! Which files there are below the given paths; nothing is opened here but directories.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -30,6 +30,8 @@ pub(super) struct Listed {
     pub files: Vec<Found>,
     /// Directories that the members of a group may write, with the group.
     pub group_writable: Vec<(PathBuf, u32)>,
+    /// Exposed directories, where these are told and not refused.
+    pub exposed: BTreeMap<PathBuf, Exposure>,
 }
 
 /// How much we are willing to list.
@@ -83,7 +85,7 @@ impl Search {
         let own = self.trust.judge(metadata).map(|exposure| (directory.to_owned(), exposure));
         let within = within.or(own.as_ref());
         if depth == 0 {
-            refuse(within)?;
+            self.refuse(within)?;
         }
         self.listing.group_writable.extend(self.trust.writing_group(metadata).map(|group| (directory.to_owned(), group)));
         if depth > self.limits.depth {
@@ -112,7 +114,7 @@ impl Search {
                 }
                 // A dangling link is found missing when it is read.
                 _ if is_state_file(&path) => {
-                    refuse(within)?;
+                    self.refuse(within)?;
                     self.add(path, false, kind.is_symlink())?;
                 }
                 _ => {}
@@ -121,8 +123,18 @@ impl Search {
         Ok(())
     }
 
-    fn judge_way(&self, path: &Path) -> Result<(), LoadFailure> {
-        self.trust.judge_way(path).map_or(Ok(()), |(directory, exposure)| Err(exposed(&directory, &exposure)))
+    fn judge_way(&mut self, path: &Path) -> Result<(), LoadFailure> {
+        self.refuse(self.trust.judge_way(path).as_ref())
+    }
+
+    /// What lies within an exposed directory is not read, or told.
+    fn refuse(&mut self, within: Option<&(PathBuf, Exposure)>) -> Result<(), LoadFailure> {
+        let Some((directory, exposure)) = within else { return Ok(()) };
+        if !self.trust.only_tells() {
+            return Err(LoadFailure::Exposed { path: directory.clone(), reason: exposure.reason(), help: exposure.help() });
+        }
+        self.listing.exposed.insert(directory.clone(), exposure.clone());
+        Ok(())
     }
 
     fn add(&mut self, path: PathBuf, given: bool, link: bool) -> Result<(), LoadFailure> {
@@ -133,15 +145,6 @@ impl Search {
         self.listing.files.push(Found { path, given, link, trust: Arc::clone(&self.trust) });
         Ok(())
     }
-}
-
-/// What lies within an exposed directory is not read.
-fn refuse(within: Option<&(PathBuf, Exposure)>) -> Result<(), LoadFailure> {
-    within.map_or(Ok(()), |(directory, exposure)| Err(exposed(directory, exposure)))
-}
-
-fn exposed(path: &Path, exposure: &Exposure) -> LoadFailure {
-    LoadFailure::Exposed { path: path.to_owned(), reason: exposure.reason(), help: exposure.help() }
 }
 
 fn unreadable(path: &Path, source: io::Error) -> LoadFailure {
@@ -156,10 +159,11 @@ impl Default for Limits {
 
 #[cfg(test)]
 mod tests {
+    use super::super::trust::Exposed;
     use super::*;
 
     fn limited(root: &Path, files_limit: usize, depth: usize) -> Result<Vec<Found>, LoadFailure> {
-        files(&[root.to_owned()], Limits { files: files_limit, depth }, &Trust::of_process()).map(|listed| listed.files)
+        files(&[root.to_owned()], Limits { files: files_limit, depth }, &Trust::of_process(Exposed::Refused)).map(|listed| listed.files)
     }
 
     #[test]

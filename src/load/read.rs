@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::trust::{Exposure, Trust};
-use super::{Excerpt, FILE_LIMIT, Fault, LoadedFile, Stamp};
+use super::{EXPOSED, Excerpt, FILE_LIMIT, Fault, LoadedFile, Stamp};
 
 /// Longer than the tick of any file system's clock (FAT: two seconds), so that two changes this far apart have different times.
 const TICK: Duration = Duration::from_secs(3);
@@ -18,8 +18,8 @@ const TICK: Duration = Duration::from_secs(3);
 /// What reading a file gave.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// Its text, and the group whose members may write it where that is worth a remark.
-    Text(Arc<str>, Stamp, Option<u32>),
+    /// Its text, and what is to be said of who may write it.
+    Text(Arc<str>, Stamp, Vec<Reason>),
     /// It is there, and has no text.
     Fault(Reason),
     /// It is not there (any more).
@@ -51,8 +51,10 @@ pub(super) fn read(path: &Path, before: Option<&LoadedFile>, trust: &Trust, link
         if !seen.insert((metadata.dev(), metadata.ino())) {
             return Content::Duplicate;
         }
-        let known = || Content::Text(Arc::clone(&before.text), before.stamp, trust.writing_group(metadata));
-        return judge(path, metadata, trust, link).unwrap_or_else(known);
+        return match judge(path, metadata, trust, link) {
+            Ok(remarks) => Content::Text(Arc::clone(&before.text), before.stamp, remarks),
+            Err(exposed) => Content::Fault(exposed),
+        };
     }
     let opened = looked_at.and_then(|metadata| if metadata.is_file() { open(path).map(Some) } else { Ok(None) });
     let (mut file, metadata) = match opened.and_then(|file| file.map(|file| file.metadata().map(|metadata| (file, metadata))).transpose()) {
@@ -64,9 +66,10 @@ pub(super) fn read(path: &Path, before: Option<&LoadedFile>, trust: &Trust, link
     if !seen.insert((metadata.dev(), metadata.ino())) {
         return Content::Duplicate;
     }
-    if let Some(exposed) = judge(path, &metadata, trust, link) {
-        return exposed;
-    }
+    let remarks = match judge(path, &metadata, trust, link) {
+        Ok(remarks) => remarks,
+        Err(exposed) => return Content::Fault(exposed),
+    };
     let mut stamp = Stamp::new(&metadata, 0);
     let mut bytes = Vec::new();
     // By what is read, not by the size: the file may be growing.
@@ -78,19 +81,23 @@ pub(super) fn read(path: &Path, before: Option<&LoadedFile>, trust: &Trust, link
     }
     stamp.hash = hash(&bytes);
     match decode(&bytes) {
-        Ok(text) => Content::Text(text.into(), stamp, trust.writing_group(&metadata)),
+        Ok(text) => Content::Text(text.into(), stamp, remarks),
         Err(reason) => Content::Fault(reason),
     }
 }
 
-/// The fault of a file that, or the way to which, is in the wrong hands.
-fn judge(path: &Path, metadata: &Metadata, trust: &Trust, link: bool) -> Option<Content> {
+/// What is to be said of who may write a file; why it is not read where it, or the way to it, is in the wrong hands.
+fn judge(path: &Path, metadata: &Metadata, trust: &Trust, link: bool) -> Result<Vec<Reason>, Reason> {
     // Of what is read or was: a name can mean another file a moment later.
-    if let Some(exposure) = trust.judge(metadata) {
-        return Some(Content::Fault(exposed("this file", &exposure)));
+    let of_itself = trust.judge(metadata).map(|exposure| exposed("this file", &exposure));
+    let of_way = || trust.judge_way(path).filter(|_| link);
+    let exposed = of_itself.or_else(|| {
+        of_way().map(|(directory, exposure)| exposed(&format!("{}, through which this link leads,", directory.display()), &exposure))
+    });
+    match exposed {
+        Some(exposed) if !trust.only_tells() => Err(exposed),
+        exposed => Ok(exposed.into_iter().chain(trust.writing_group(metadata).map(|group| group_writable("file", group))).collect()),
     }
-    let (directory, exposure) = if link { trust.judge_way(path)? } else { return None };
-    Some(Content::Fault(exposed(&format!("{}, through which this link leads,", directory.display()), &exposure)))
 }
 
 impl Stamp {
@@ -142,9 +149,10 @@ fn not_regular() -> Reason {
     }
 }
 
-fn exposed(what: &str, exposure: &Exposure) -> Reason {
+/// A fault where rules are made of it, else a remark.
+pub(super) fn exposed(what: &str, exposure: &Exposure) -> Reason {
     Reason {
-        code: "exposed-file",
+        code: EXPOSED,
         message: format!("{what} {}", exposure.reason()),
         label: "expected a file that only root or the owner of the state directory can write".to_owned(),
         help: exposure.help(),
@@ -197,7 +205,7 @@ fn not_utf8(bytes: &[u8], at: usize) -> Reason {
     let replacement = char::REPLACEMENT_CHARACTER.len_utf8();
     let excerpt = Excerpt {
         text: String::from_utf8_lossy(bytes).into(),
-        at: u32::try_from(at).expect("a file has at most 8 MiB"),
+        at: u32::try_from(at).expect("a file has at most 2 MiB"),
         length: u32::try_from(replacement).expect("a character has at most 4 bytes"),
     };
     Reason {

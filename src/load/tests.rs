@@ -114,13 +114,16 @@ fn a_given_file_is_read_whatever_its_name() {
 }
 
 #[test]
-fn a_fifo_or_socket_is_a_fault_and_blocks_nobody() {
+fn a_fifo_socket_or_device_is_a_fault_and_blocks_nobody() {
     let root = directory(&[]);
     let fifo = root.path().join("fifo.xml");
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).expect("a fifo");
+    let device = root.path().join("zero.xml");
+    let zero = rustix::fs::makedev(1, 5);
+    rustix::fs::mknodat(rustix::fs::CWD, &device, rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR, zero).expect("a device");
     let _listener = UnixListener::bind(root.path().join("socket.xml")).expect("a socket");
     let codes: Vec<_> = load_one(&root).faults.iter().map(|fault| fault.code).collect();
-    assert_eq!(codes, ["not-a-regular-file", "not-a-regular-file"]);
+    assert_eq!(codes, ["not-a-regular-file"; 3]);
 }
 
 #[test]
@@ -195,6 +198,21 @@ fn what_others_may_write_is_refused_and_what_a_group_may_write_is_told() {
     let mut sources = Sources::default();
     assert_eq!(loaded.faults[0].enter(FileId(1), &mut sources).broken.len(), 1);
     assert_eq!(loaded.remarks[0].enter_remark(FileId(2), &mut sources).broken.len(), 0);
+}
+
+#[test]
+fn what_only_prints_reads_what_others_may_write_and_says_so_once() {
+    let root = directory(&[("a.xml", b"<a/>"), ("below/b.xml", b"<b/>"), ("c.xml", b"<c/>")]);
+    for name in ["a.xml", "below", "below/b.xml"] {
+        fs::set_permissions(root.path().join(name), Permissions::from_mode(0o777)).expect("it is ours");
+    }
+    let loaded = load_to_show(&[root.path().to_owned()]).expect("it is only looked at");
+    assert_eq!(names(&root, &loaded), ["a.xml", "below/b.xml", "c.xml"]);
+    assert!(loaded.faults.is_empty(), "{:?}", loaded.faults);
+    let told: Vec<_> = loaded.remarks.iter().map(|remark| (remark.code, &*remark.message)).collect();
+    assert_eq!(told, [(EXPOSED, "this file can be written by everybody; as open are 2 more files or directories")]);
+    let failure = load(&[root.path().to_owned()]).expect_err("rules are made of it");
+    assert!(failure.to_string().ends_with("can be written by everybody, so nothing in it is read"), "{failure}");
 }
 
 #[test]

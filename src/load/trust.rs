@@ -1,8 +1,8 @@
 //! Who may write what we read: whoever can write a state file, or put one into a state directory, decides who reaches whom.
 //!
-//! Judged as sshd judges `authorized_keys`, with one difference: the operator who names a directory has thereby named its owner, so files of that
+//! Judged as sshd judges `authorized_keys`, with two differences: what only prints reads everything and warns, for a checkout that everybody may write harms nobody who looks at it; and the operator who names a directory has thereby named its owner, so files of that
 //! owner count like root's. Only root is this strict: nobody else can change the kernel's rules, and the modes of a checkout or a build are not those
-//! of a host. Rejected: a remark instead of a refusal (a log that nobody reads against rules that anybody writes), and a refusal of all links out
+//! of a host. Rejected: a remark instead of a refusal where rules are made (a log that nobody reads against rules that anybody writes), and a refusal of all links out
 //! of the directory (`/nix/store` and the volumes of containers are such links); what a link leads to is judged instead, with the way there.
 
 use std::collections::BTreeSet;
@@ -22,9 +22,20 @@ const STICKY: u32 = 0o1000;
 pub(super) struct Trust {
     /// False for a process that cannot change rules: then everybody is trusted.
     strict: bool,
+    /// What becomes of what is exposed.
+    exposed: Exposed,
     owners: BTreeSet<u32>,
     /// Our own group, whose members we are one of.
     group: u32,
+}
+
+/// What is done about what strangers may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposed {
+    /// It is not read: rules are made of what is.
+    Refused,
+    /// It is read with a warning, for a command that only prints.
+    Told,
 }
 
 /// What is wrong with the owner or the mode of something.
@@ -38,9 +49,9 @@ pub(super) enum Exposure {
 
 impl Trust {
     /// Trusts root and the user of this process.
-    pub(super) fn of_process() -> Self {
+    pub(super) fn of_process(exposed: Exposed) -> Self {
         let user = geteuid();
-        Self { strict: user.is_root(), owners: BTreeSet::from([0, user.as_raw()]), group: getegid().as_raw() }
+        Self { strict: user.is_root(), exposed, owners: BTreeSet::from([0, user.as_raw()]), group: getegid().as_raw() }
     }
 
     /// Trusts the owner of what the operator named, too.
@@ -48,6 +59,11 @@ impl Trust {
         let mut trust = self.clone();
         trust.owners.insert(named.uid());
         trust
+    }
+
+    /// Whether what is exposed is read all the same, with a warning.
+    pub(super) fn only_tells(&self) -> bool {
+        self.exposed == Exposed::Told
     }
 
     /// What is wrong with a file or directory, if anything.
@@ -113,7 +129,7 @@ mod tests {
     use super::*;
 
     fn root() -> Trust {
-        Trust { strict: true, owners: BTreeSet::from([0]), group: 0 }
+        Trust { strict: true, exposed: Exposed::Refused, owners: BTreeSet::from([0]), group: 0 }
     }
 
     /// A file of this mode and these owners in a directory of its own; giving files away needs root, as all the tests do.
@@ -151,7 +167,7 @@ mod tests {
 
     #[test]
     fn who_cannot_change_rules_is_not_strict() {
-        let user = Trust { strict: false, owners: BTreeSet::from([1000]), group: 1000 };
+        let user = Trust { strict: false, exposed: Exposed::Refused, owners: BTreeSet::from([1000]), group: 1000 };
         assert_eq!(judge(&user, 0o666, 1234, 1234), (None, None));
     }
 

@@ -9,6 +9,7 @@ use super::desire::Keeping;
 use super::script::policy_name;
 use super::show::rule_words;
 use super::{Change, Desired, Edit, Plan};
+use crate::diagnostic::visible;
 use crate::model::Object;
 use crate::ruleset::{Family, LiveRule};
 use crate::source::{Position, Sources, Span};
@@ -157,7 +158,7 @@ pub fn json(plan: &Plan, held: &[Held<'_>], sources: &Sources) -> String {
         keeping: held.keeping.to_string(),
         place: held.place.map(position_dto),
     });
-    print(&PlanDto { v: 1, in_sync: plan.is_empty(), phases: phases.collect(), held: held.collect(), remarks: remarks.collect() })
+    visible::json(&PlanDto { v: 1, in_sync: plan.is_empty(), phases: phases.collect(), held: held.collect(), remarks: remarks.collect() })
 }
 
 /// Everything that is desired, for `render`.
@@ -202,13 +203,7 @@ pub fn desired(desired: &Desired, families: &[Family], sources: &Sources) -> Str
             }));
         }
     }
-    print(&DesiredDto { v: 1, rules })
-}
-
-fn print(document: &impl Serialize) -> String {
-    let mut text = serde_json::to_string_pretty(document).expect("strings, numbers and lists have a JSON form");
-    text.push('\n');
-    text
+    visible::json(&DesiredDto { v: 1, rules })
 }
 
 fn edit_dto<'a>(family: Family, edit: &'a Edit, sources: &Sources) -> EditDto<'a> {

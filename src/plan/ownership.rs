@@ -161,6 +161,7 @@ impl<'a> Claims<'a> {
             // An absent object is deleted because it is absent: not while a file is broken that may define it.
             named.extend(desired.recorded.iter().map(|key| (key, None)));
         }
+        named.extend(desired.outgrown.iter().map(|key| (key, None)));
         for (object, rules) in &desired.objects {
             named.extend(rules.keys.iter().map(|key| (key, Some(object))));
         }

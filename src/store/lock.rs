@@ -17,8 +17,11 @@ const RUN_LOCK: &str = "run.lock";
 /// How often a taken lock is tried again.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long [`Store::lock_as_daemon`] and [`Store::daemon`] give each other to look or to write a process id down: both take microseconds.
+/// How long [`Store::daemon`] gives [`Store::lock_as_daemon`] to write its process id down, which takes microseconds.
 const GLANCE: Duration = Duration::from_millis(300);
+
+/// How long [`Store::lock_as_daemon`] waits for one that was killed to be gone.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// The writer's lock; released when dropped.
 #[derive(Debug)]
@@ -51,8 +54,8 @@ impl Store {
     /// When a daemon runs already.
     pub fn lock_as_daemon(&self) -> Result<RunLock, StoreFailure> {
         let mut file = self.open_lock(RUN_LOCK)?;
-        // Not at once: `daemon` holds the lock for as long as it takes to look.
-        match wait_for(GLANCE, || taken(file.try_lock())).map_err(|source| self.failure("lock", RUN_LOCK, source))? {
+        // Not at once: `daemon` holds the lock for as long as it takes to look, and the child of a daemon that was killed while it started a tool until it is the tool.
+        match wait_for(LAST_BREATH, || taken(file.try_lock())).map_err(|source| self.failure("lock", RUN_LOCK, source))? {
             Some(()) => {}
             None => return Err(StoreFailure::Running { pid: read_pid(&mut file).ok().flatten() }),
         }

@@ -14,6 +14,8 @@ pub(super) enum Laxity {
     BareHex(u32),
     /// A minus sign; what libvirt's 32-bit arithmetic makes of it.
     NegativeNumber(u32),
+    /// Blanks or a plus sign before a number, which is the number all the same.
+    PaddedNumber(u32),
     /// Fewer than four parts, octal or hexadecimal ones; the address they give.
     ClassicIpv4(Ipv4Addr),
     /// Something behind the blank that ends an Ethernet address.
@@ -54,6 +56,10 @@ impl Laxity {
             Self::NegativeNumber(number) => {
                 fault("negative-number", format!("`{text}` is negative"), format!("libvirt reads this as {number}"))
                     .help(format!("write `{number}` if that is meant"))
+            }
+            Self::PaddedNumber(number) => {
+                fault("padded-number", format!("`{text}` is not digits alone"), format!("libvirt reads this as {number}"))
+                    .help(format!("write `{number}`"))
             }
             Self::ClassicIpv4(address) => fault("ambiguous-ipv4-address", format!("`{text}` is `{address}`"), String::new()),
             Self::TextAfterMac => fault(

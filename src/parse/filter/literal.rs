@@ -80,11 +80,15 @@ pub(super) struct Unsigned {
     pub(super) value: u32,
     /// How it was written.
     pub(super) sign: Sign,
+    /// Whether blanks or a plus sign stand before its digits.
+    pub(super) padded: bool,
 }
 
 /// Reads blanks, a sign, for radix 16 perhaps `0x`, and digits up to the end of the text.
 pub(super) fn unsigned(text: &str, radix: u32) -> Option<Unsigned> {
+    let whole = text;
     let text = skip_blanks(text);
+    let padded = text.len() < whole.len() || text.starts_with('+');
     let (sign, text) = match text.as_bytes().first()? {
         b'-' => (Sign::Negative, &text[1..]),
         b'+' => (Sign::Positive, &text[1..]),
@@ -98,7 +102,7 @@ pub(super) fn unsigned(text: &str, radix: u32) -> Option<Unsigned> {
     let plain = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
     let magnitude = if plain { u32::from_str_radix(digits, radix).ok()? } else { return None };
     let value = if sign == Sign::Negative { magnitude.wrapping_neg() } else { magnitude };
-    Some(Unsigned { value, sign })
+    Some(Unsigned { value, sign, padded })
 }
 
 /// The text after its leading blanks.
@@ -148,17 +152,18 @@ fn exact(value: Literal) -> Reading<Literal> {
 /// Reads a number of either notation: what can be read as decimal is decimal, everything else hexadecimal.
 fn read_any_number(text: &str) -> Option<Reading<u32>> {
     if let Some(number) = unsigned(text, 10) {
-        return Some(Reading { value: number.value, laxity: negative(number) });
+        return Some(Reading { value: number.value, laxity: doubt(number) });
     }
     let number = unsigned(text, 16)?;
     let prefixed = text.contains(['x', 'X']);
-    let laxity = negative(number).or((!prefixed).then_some(Laxity::BareHex(number.value)));
+    let laxity = doubt(number).or((!prefixed).then_some(Laxity::BareHex(number.value)));
     Some(Reading { value: number.value, laxity })
 }
 
-/// The doubt about a minus sign.
-fn negative(number: Unsigned) -> Option<Laxity> {
-    (number.sign == Sign::Negative).then_some(Laxity::NegativeNumber(number.value))
+/// The doubt about what stands before the digits.
+fn doubt(number: Unsigned) -> Option<Laxity> {
+    let padded = number.padded.then_some(Laxity::PaddedNumber(number.value));
+    if number.sign == Sign::Negative { Some(Laxity::NegativeNumber(number.value)) } else { padded }
 }
 
 /// Reads a number of either notation within bounds.
@@ -179,7 +184,7 @@ fn read_decimal(text: &str) -> Result<Reading<Literal>, Refusal> {
     match unsigned(text, 10) {
         None => Err(Refusal::new(INVALID_NUMBER, expected)),
         Some(number) if number.value > 65_535 => Err(Refusal::new("number-out-of-range", expected)),
-        Some(number) => Ok(Reading { value: Literal::Number(number.value), laxity: negative(number) }),
+        Some(number) => Ok(Reading { value: Literal::Number(number.value), laxity: doubt(number) }),
     }
 }
 
@@ -250,7 +255,7 @@ fn read_ipv6_mask(text: &str) -> Result<Reading<Literal>, Refusal> {
 fn read_prefix(text: &str, max: u8) -> Option<Reading<Literal>> {
     let number = unsigned(text, 10)?;
     let prefix = u8::try_from(number.value).ok().filter(|&prefix| prefix <= max)?;
-    Some(Reading { value: Literal::Prefix(prefix), laxity: negative(number) })
+    Some(Reading { value: Literal::Prefix(prefix), laxity: doubt(number) })
 }
 
 /// Reads `gratuitous`; libvirt takes every word for something.

@@ -16,7 +16,7 @@ use crate::diagnostic::Diagnostic;
 use crate::source::{FileId, Span};
 
 /// Bytes of a file; a real domain has some 10 kB, all stock filters together 14 kB.
-const MAX_BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 2 << 20;
 /// Elements inside each other. Domains are about eight deep, but libvirt writes one `<backingStore>` into another for
 /// every snapshot of a disk, 200 at most.
 const MAX_DEPTH: usize = 256;
@@ -370,5 +370,5 @@ impl TagEnd {
 
 /// quick-xml counts in `u64`.
 fn position(at: u64) -> usize {
-    usize::try_from(at).expect("`read` refuses files above 8 MiB")
+    usize::try_from(at).expect("`read` refuses files above 2 MiB")
 }

@@ -25,7 +25,7 @@ pub(super) struct Page<'a> {
 impl Page<'_> {
     /// The span of these bytes.
     pub(super) fn span(self, start: usize, end: usize) -> Span {
-        let offset = |at: usize| u32::try_from(at).expect("`read` refuses files above 8 MiB");
+        let offset = |at: usize| u32::try_from(at).expect("`read` refuses files above 2 MiB");
         Span { file: self.file, start: offset(start), end: offset(end) }
     }
 

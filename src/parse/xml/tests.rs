@@ -62,13 +62,13 @@ fn a_faulty_tag_does_not_hide_the_faults_behind_it() {
 
 #[test]
 fn sizes_are_bounded() {
-    assert_eq!(codes(&" ".repeat((8 << 20) + 1)), ["xml-too-large"]);
+    assert_eq!(codes(&" ".repeat((2 << 20) + 1)), ["xml-too-large"]);
     assert_eq!(codes(&format!("<r>{}</r>", "<a/>".repeat(200_000))), ["xml-too-many-elements"]);
     assert_eq!(codes(&format!("<r>{}</r>", "<a/>".repeat(199_999))), [""; 0]);
     assert_eq!(codes(&format!("{}{}", "<a>".repeat(256), "</a>".repeat(256))), [""; 0]);
     assert_eq!(codes(&format!("<r{}/>", " a=''".repeat(100_000))).last(), Some(&"xml-too-many-attributes"));
     assert_eq!(codes(&format!("{}{}", "<a>".repeat(257), "</a>".repeat(257))), ["xml-too-deep"]);
-    assert_eq!(codes(&"<a>".repeat(2_000_000)), ["xml-too-deep"]);
+    assert_eq!(codes(&"<a>".repeat(600_000)), ["xml-too-deep"]);
     for flood in ["&", "&x;", "<b c='&x;'/>"] {
         let codes = codes(&format!("<a>{}</a>", flood.repeat(100_000)));
         assert!(codes.len() <= 202 && codes.contains(&"xml-too-many-faults"), "{flood}: {}", codes.len());
