@@ -95,7 +95,7 @@ struct Soak {
     /// The text of every file as it was last sound, by the file's name.
     good: BTreeMap<String, String>,
     broken: BTreeSet<String>,
-    /// Whether this turn wrote a sound file: whether the daemon saw it before another one broke would be a matter of time.
+    /// Whether this turn wrote a sound file or took a tap away: whether the daemon saw it before another file broke would be a matter of time.
     written: bool,
     /// Deleted while something was broken.
     leaving: BTreeSet<String>,
@@ -390,6 +390,7 @@ impl Soak {
             if self.broken.is_empty() && self.leaving.is_empty() {
                 sh(&self.place, &format!("ip link del {}", device(number)));
                 self.taps.remove(&number);
+                self.written = true;
                 self.count("taps gone");
             }
         } else {
