@@ -48,7 +48,7 @@ demo: ## Show it at work in a throwaway network namespace: diff, apply, a flush 
 repair-times: ## Measure how long it takes until flushed and edited rules are back, and fight for two minutes; about ten minutes, root.
 	$(CARGO) bench --locked --bench repair-times
 
-bench: build ## Measure it beside the raw tools, a quarter of an hour and more; needs root and python3. Table, JSON and plot in target/bench.
+bench: build ## Measure it beside the raw tools, half an hour and more; needs root and python3. Table, JSON and plot in target/bench; BENCH="--readme README.md" writes the summary there.
 	contrib/bench/bench.py $(BENCH)
 
 learning-crowd: ## Measure what 500 guests that learn cost, and what one of them that floods does to the others; minutes, root.

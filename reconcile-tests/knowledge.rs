@@ -12,7 +12,8 @@ use bridgeward::backend::{Kernel, Refusal, RefusalKind, namespace};
 use bridgeward::model::learned::Learned;
 use bridgeward::plan::script::Script;
 use bridgeward::plan::{HookPlacement, Scope};
-use bridgeward::reconcile::compute::{self, Computed, Reading};
+use bridgeward::reconcile::cache::Cache;
+use bridgeward::reconcile::compute::{Computed, Reading};
 use bridgeward::reconcile::report::Report;
 use bridgeward::reconcile::trial::Urge;
 use bridgeward::reconcile::{Failure, Reconciler};
@@ -20,6 +21,7 @@ use bridgeward::ruleset::{Family, Observation, Observed};
 use bridgeward::store::Store;
 
 use crate::fixture::{FILTER, NETWORK, guest};
+use crate::nightly::{Dice, times};
 use crate::world::{Daemon, World};
 
 const LOOK: Call = Call::Observe;
@@ -64,6 +66,8 @@ struct Host<'k> {
     directory: tempfile::TempDir,
     kernel: &'k Shown,
     reconciler: Reconciler<&'k Shown>,
+    /// What makes unchanged rules the very same ones.
+    cache: Cache,
 }
 
 impl<'k> Host<'k> {
@@ -72,7 +76,7 @@ impl<'k> Host<'k> {
         fs::create_dir(directory.path().join("state")).expect("a new directory");
         let store = Store::open(&directory.path().join("run"), namespace::identity().expect("/proc is mounted"));
         let reconciler = Reconciler::new(kernel, store.expect("a directory for the record"), Scope::Shared, HookPlacement::Present);
-        let mut host = Self { directory, kernel, reconciler };
+        let mut host = Self { directory, kernel, reconciler, cache: Cache::default() };
         host.guest(0, "10.40.0.10");
         host.pass().await;
         host
@@ -80,12 +84,21 @@ impl<'k> Host<'k> {
 
     fn guest(&self, number: usize, address: &str) {
         let text = guest(number, "clean-traffic").replace(&format!("10.40.0.1{number}"), address);
-        fs::write(self.directory.path().join(format!("state/vnet{number}.xml")), text).expect("a new file");
+        self.write(&format!("vnet{number}.xml"), &text);
     }
 
-    fn computed(&self) -> Computed {
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.directory.path().join("state").join(name), text).expect("the state directory takes files");
+    }
+
+    fn delete(&self, name: &str) {
+        // It may be gone already.
+        let _ = fs::remove_file(self.directory.path().join("state").join(name));
+    }
+
+    fn computed(&mut self) -> Computed {
         let loaded = bridgeward::load::load(&[self.directory.path().join("state")]).expect("the state can be read");
-        compute::compute(&loaded, &[], &Learned::default(), Reading::default())
+        self.cache.compute(&loaded, &[], &Learned::default(), Reading::default())
     }
 
     async fn try_pass(&mut self) -> Result<Report, Failure> {
@@ -121,7 +134,7 @@ async fn a_change_is_committed_unread_and_read_afterwards() {
     host.guest(1, "10.40.0.51");
     assert_eq!(host.pass().await, [BRIDGE, LOOK], "changed");
     assert!(host.holds("10.40.0.51") && !host.holds("10.40.0.11"));
-    fs::remove_file(host.directory.path().join("state/vnet1.xml")).expect("it is there");
+    host.delete("vnet1.xml");
     assert_eq!(host.pass().await, [BRIDGE, LOOK], "removed");
     assert!(!host.holds("vnet1"));
     assert_eq!(host.pass().await, [], "what is known to be in sync is neither read nor written");
@@ -228,6 +241,53 @@ async fn a_guest_that_a_libvirtd_is_writing_is_looked_at_again() {
     assert_eq!((kernel.fake.calls(), report.parked.len()), (vec![LOOK], 1));
     host.try_pass().await.expect("the host is fine");
     assert_eq!(kernel.fake.calls(), [LOOK]);
+}
+
+/// One thing that happens to files or kernel, the same on both hosts.
+fn happen(hosts: [&Host<'_>; 2], dice: &mut Dice) {
+    let number = dice.below(5);
+    let name = format!("vnet{number}.xml");
+    let act: Box<dyn Fn(&Host<'_>)> = match dice.below(9) {
+        0..=2 => {
+            let address = format!("10.40.0.{}", 50 + dice.below(2));
+            Box::new(move |host| host.guest(usize::try_from(number).expect("it is small"), &address))
+        }
+        3 => Box::new(move |host| host.write(&name, &guest(usize::try_from(number).expect("it is small"), "web"))),
+        4 => Box::new(move |host| host.delete(&name)),
+        5 => Box::new(move |host| host.write(&name, "<filterbinding")),
+        6 => {
+            let port = 443 + dice.below(2);
+            Box::new(move |host| host.write("web.xml", &FILTER.replace("443", &port.to_string())))
+        }
+        7 => {
+            let name = if dice.below(2) == 0 { "one" } else { "lab" };
+            Box::new(move |host| host.write("lab.xml", &NETWORK.replace("<name>lab", &format!("<name>{name}"))))
+        }
+        _ => {
+            let text = format!("*nat\n-F libvirt-I-vnet{number}\nCOMMIT\n");
+            // Refused where there is no such chain.
+            Box::new(move |host| drop(host.kernel.fake.feed(Family::Bridge, &text)))
+        }
+    };
+    hosts.into_iter().for_each(act);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_is_what_a_pass_that_reads_would_commit() {
+    let kernels = [Shown::default(), Shown::default()];
+    let [mut believing, mut reading] = [Host::in_sync(&kernels[0]).await, Host::in_sync(&kernels[1]).await];
+    let mut dice = Dice::new();
+    let mut unread = 0;
+    for round in 0..times(150, 5_000) {
+        happen([&believing, &reading], &mut dice);
+        reading.reconciler.look_anew();
+        let [known, read] = [believing.try_pass().await, reading.try_pass().await].map(|report| report.expect("the host is fine"));
+        unread += u32::from(kernels[0].fake.calls().first().is_some_and(|call| *call != LOOK));
+        let [one, other] = kernels.each_ref().map(|kernel| kernel.fake.commits());
+        assert_eq!(one, other, "round {round}");
+        assert_eq!((known.held.len(), known.verified), (read.held.len(), read.verified), "round {round}");
+    }
+    assert!(unread > 20, "only {unread} passes committed what they had not read");
 }
 
 /// Notes the tools' starts.

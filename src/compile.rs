@@ -27,7 +27,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::{Object, Quirks};
 use crate::resolve::{GuestPolicy, Held, PolicyRule, Resolved, Treatment};
 use crate::ruleset::rule::{BridgeRule, IpRule, Rule};
-use crate::ruleset::{ChainId, Family, normal};
+use crate::ruleset::{ChainId, Family, Policy, normal};
 use crate::source::Span;
 pub use memo::Memo;
 
@@ -91,6 +91,11 @@ impl Compiled {
 }
 
 impl ObjectRules {
+    /// What becomes of a frame at the end of one of its chains in ebtables.
+    pub fn end(&self, chain: &ChainId) -> Policy {
+        if self.returning.contains(chain) { Policy::Return } else { Policy::Accept }
+    }
+
     /// The families that it has chains or rules in; one may come several times.
     pub fn families(&self) -> impl Iterator<Item = Family> {
         self.chains.keys().chain(self.shared.keys()).map(|chain| chain.family)

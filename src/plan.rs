@@ -46,6 +46,8 @@ pub struct Desired {
     pub outgrown: BTreeSet<Key>,
     /// What is ours straight in built-in chains, by the record.
     pub direct: BTreeMap<ChainId, Possession>,
+    /// Objects whose own chains are in the kernel as they want them, which somebody has seen: those chains are not among the observed.
+    pub settled: BTreeSet<Object>,
     /// Rules of ours there that belong to objects which are set aside: nobody wants them and they stay.
     pub left: BTreeMap<ChainId, BTreeSet<Rule>>,
     /// Base chains that we made, by the record: ours to remove once nothing needs them and they are empty.
@@ -229,6 +231,11 @@ pub enum PlanError {
 }
 
 impl Desired {
+    /// Whether an object has to stay as it is.
+    pub fn is_frozen(&self, object: &Object) -> bool {
+        if let Object::Interface(device) = object { self.frozen.contains(&Key::Guest(device.clone())) } else { false }
+    }
+
     /// Leaves an object's rules in built-in chains where they are.
     pub fn leave(&mut self, rules: &ObjectRules) {
         for (id, placed) in &rules.direct {

@@ -36,7 +36,7 @@ use crate::source::Position;
 use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored, WriteLock};
 use compute::Computed;
 use isolate::Suspects;
-use knowledge::{Knowledge, Look};
+use knowledge::{Knowledge, Known, Look};
 use park::Parking;
 use prerequisite::Mending;
 use report::{Held, Report, Stuck};
@@ -154,8 +154,9 @@ struct Pass<'a> {
     kept: BTreeMap<Object, Keeping>,
     report: Report,
     last: Option<Commit>,
-    /// Whether the rules have to be read before the next plan, and whether those that the last one was made from were.
+    /// Whether the rules have to be read before the next plan.
     look: Look,
+    /// Whether the last plan was made from rules that were read for it.
     read: bool,
     /// Who was refused last, and what the plan was made from.
     doubted: Option<(Suspects, Observed)>,
@@ -163,7 +164,7 @@ struct Pass<'a> {
     chances: u32,
     /// How often in a row the same rules had to be written.
     same: u32,
-    observed: Observed,
+    seen: Known,
     desired: Desired,
     /// What is ours in built-in chains now, and after the plan.
     prospect: BTreeMap<ChainId, Possession>,
@@ -237,7 +238,7 @@ impl<K: Kernel> Reconciler<K> {
         pass.look = look;
         pass.within = within;
         self.finish(&mut pass).await?;
-        self.knowledge.keep(pass.observed, &pass.report);
+        self.knowledge.keep(pass.seen, &pass.desired, &pass.report);
         Ok(pass.report)
     }
 
@@ -262,14 +263,14 @@ impl<K: Kernel> Reconciler<K> {
             pass.record.objects.entry(object.clone()).or_insert_with(known);
         }
         // Nothing is desired, so a plan would do without what cannot be read; but "gone" has to be seen.
-        pass.observed = self.kernel.observe(&Family::ALL).await;
+        pass.seen.observed = self.kernel.observe(&Family::ALL).await;
         for family in pass.record.objects.values().flat_map(|known| known.rules.families()) {
-            if let Some(Observation::Unreadable(reason)) = pass.observed.families.get(&family) {
+            if let Some(Observation::Unreadable(reason)) = pass.seen.observed.families.get(&family) {
                 return Err(PlanError::Unreadable { family, reason: reason.clone() }.into());
             }
         }
         self.finish(&mut pass).await?;
-        pass.report.remarks.extend(direct::look_alikes(&computed.compiled.objects, &pass.observed));
+        pass.report.remarks.extend(direct::look_alikes(&computed.compiled.objects, &pass.seen.observed));
         Ok((pass.report, pass.record.made))
     }
 
@@ -289,7 +290,7 @@ impl<K: Kernel> Reconciler<K> {
                         pass.report.warnings.push(format!("{committed} commits were each followed by another difference: somebody else changes the rules all the time, or a tool does not do what it says"));
                         break false;
                     }
-                    pass.last = Some(Commit::new(plan, &pass.observed));
+                    pass.last = Some(Commit::new(plan, &pass.seen.observed));
                 }
                 Round::InSync | Round::Committed(_) => pass.aside = isolate::clear(&mut suspects),
                 Round::Refused(found) => match isolate::narrow(&mut suspects, found) {
@@ -353,7 +354,7 @@ impl<K: Kernel> Reconciler<K> {
             doubted: None,
             chances: 0,
             same: 1,
-            observed: Observed::default(),
+            seen: Known::default(),
             desired: Desired::default(),
             prospect: BTreeMap::new(),
             within: None,
@@ -367,19 +368,19 @@ impl<K: Kernel> Reconciler<K> {
         let known = self.knowledge.take(pass.report.generation).filter(|_| pass.look == Look::UnlessKnown);
         pass.read = known.is_none();
         // What was read before takes as much memory as what is read now.
-        pass.observed = Observed::default();
-        pass.observed = match known {
+        pass.seen = Known::default();
+        pass.seen = match known {
             Some(known) => known,
-            None => self.kernel.observe(&Family::ALL).await,
+            None => Known { observed: self.kernel.observe(&Family::ALL).await, ..Known::default() },
         };
         (self.beat)();
-        pass.report.parked = self.parking.look(&pass.observed, Instant::now());
+        pass.report.parked = self.parking.look(&pass.seen.observed, Instant::now());
         let plan = self.replan(pass, false)?;
         let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
         let plan = if removes_base && namespace::libvirt_daemon().is_some() { self.replan(pass, true)? } else { plan };
-        pass.prospect = direct::prospect(&pass.desired, &pass.observed);
+        pass.prospect = direct::prospect(&pass.desired, &pass.seen.observed);
         // What was not known for certain after a failed commit, or a crash, has just been seen.
-        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, Possession::abandoned);
+        memory::possess(&mut pass.record, &pass.seen.observed, &pass.prospect, Possession::abandoned);
         Ok(plan)
     }
 
@@ -389,7 +390,10 @@ impl<K: Kernel> Reconciler<K> {
         let refused = resting.map(|(object, refusing)| (object.clone(), refusing.level)).collect();
         let choices = Choices { scope: self.scope, hooks: self.hooks, libvirtd };
         let computed = pass.computed;
-        let (mut desired, kept) = desire::desire(&computed.resolved, &computed.compiled, &refused, &installed, &pass.observed, choices);
+        // What lives of an object that is held, or gone, is asked for; what a sound one has is not.
+        pass.seen.unsettle(&computed.compiled.objects);
+        let (mut desired, kept) =
+            desire::desire(&computed.resolved, &computed.compiled, &refused, &installed, &pass.seen.observed, choices);
         let resting = self.stuck.iter().filter(|(_, setback)| setback.rests()).map(|(object, _)| object);
         for object in resting.chain(&pass.aside) {
             set_aside(object, &pass.record, &mut desired);
@@ -397,7 +401,9 @@ impl<K: Kernel> Reconciler<K> {
         desired.frozen.extend(pass.report.parked.iter().cloned());
         desired.leftovers = self.parking.leftovers(Instant::now());
         pass.kept = kept;
-        let plan = plan::plan(&desired, &pass.observed)?;
+        pass.seen.unsettle(&desired.objects);
+        desired.settled = pass.seen.settled.keys().cloned().collect();
+        let plan = plan::plan(&desired, &pass.seen.observed)?;
         pass.desired = desired;
         pass.report.remarks = plan.remarks.iter().cloned().collect();
         Ok(plan)
@@ -406,7 +412,7 @@ impl<K: Kernel> Reconciler<K> {
     async fn round(&mut self, pass: &mut Pass<'_>) -> Result<Round, Failure> {
         let mut plan = self.plan(pass).await?;
         if let Some((suspects, before)) = pass.doubted.take() {
-            if before == pass.observed {
+            if before == pass.seen.observed {
                 return Ok(Round::Refused(suspects));
             }
             // Somebody else wrote in between, or a part of the commit went in: the refusal proves nothing.
@@ -418,7 +424,7 @@ impl<K: Kernel> Reconciler<K> {
         if plan.is_empty() {
             return Ok(Round::InSync);
         }
-        let again = pass.last.as_ref().and_then(|last| last.repeated(&plan, &pass.observed));
+        let again = pass.last.as_ref().and_then(|last| last.repeated(&plan, &pass.seen.observed));
         pass.same = if again.is_some() { pass.same + 1 } else { 1 };
         if let Some(culprits) = again.filter(|_| pass.same == SAME_COMMITS) {
             pass.last = None;
@@ -438,7 +444,8 @@ impl<K: Kernel> Reconciler<K> {
         for phase in &plan.phases {
             match self.commit(phase, &mut pass.report).await? {
                 Some(Round::Refused(suspects)) => {
-                    pass.doubted = Some((suspects, std::mem::take(&mut pass.observed)));
+                    // Where nothing was read there is nothing to compare with: the plan is made, and tried, once more.
+                    pass.doubted = pass.read.then(|| (suspects, std::mem::take(&mut pass.seen.observed)));
                     return Ok(Round::Doubted);
                 }
                 Some(outcome) => return Ok(outcome),
@@ -447,7 +454,7 @@ impl<K: Kernel> Reconciler<K> {
             pass.report.count(phase);
         }
         crash_if_asked();
-        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, Possession::committed);
+        memory::possess(&mut pass.record, &pass.seen.observed, &pass.prospect, Possession::committed);
         Ok(Round::Committed(plan))
     }
 
@@ -474,7 +481,7 @@ impl<K: Kernel> Reconciler<K> {
     fn intend(&self, pass: &mut Pass<'_>, plan: &Plan) -> Result<(), Failure> {
         let intent = memory::intent(plan, &pass.desired, pass.computed, &pass.record);
         pass.record.intend(intent);
-        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, std::convert::identity);
+        memory::possess(&mut pass.record, &pass.seen.observed, &pass.prospect, std::convert::identity);
         self.store.save(&pass.record)?;
         Ok(())
     }
@@ -484,7 +491,7 @@ impl<K: Kernel> Reconciler<K> {
         // Whoever was tried again and is in place has got over it.
         self.stuck.retain(|_, setback| setback.rests());
         self.refused.retain(|_, refusing| refusing.rests);
-        pass.record = memory::verified(&pass.record, &pass.desired, &pass.observed, pass.computed, self.stuck.keys());
+        pass.record = memory::verified(&pass.record, &pass.desired, &pass.seen.observed, pass.computed, self.stuck.keys());
         self.store.save(&pass.record)?;
         Ok(())
     }

@@ -42,45 +42,66 @@ class Bench:
         found = {"cold apply": host.run(self.command("apply")), "verifying apply": host.run(self.command("apply"))}
         found["render"] = host.run(self.command("render"))
         found["diff"] = host.run(self.command("diff"))
+        # Files to plan against nothing, and not a word of it printed: everything of a cold apply that is neither a tool's nor the kernel's.
+        found["pure half"] = host.run(self.command("diff", "--stat", *self.nothing_observed()), good=(1,))
         self.texts, found["raw save"] = host.save(self.saved)
         return found, self.texts
+
+    def nothing_observed(self):
+        """What the tools print of a kernel without rules."""
+        directory = os.path.join(self.scratch, "nothing")
+        os.makedirs(directory, exist_ok=True)
+        host.on_new_host(host.save, directory)
+        return [f"--observed={os.path.join(directory, tool)}.save" for tool in host.TOOLS]
 
     def raw_restore(self):
         return host.restore(self.texts)
 
     def watched(self):
-        """Memory and processes of a cold apply; watching costs time, so nothing else is taken from this run."""
+        """Memory and processes of a cold apply and of a verifying pass; watching costs time, so nothing else is taken from this run."""
         shims = os.path.join(self.scratch, "shims-cold")
-        cold = host.run(self.command("apply"), watch=True, env=host.shims(shims))
-        return cold.peak, len(host.started(shims)[0])
+        env = host.shims(shims)
+        found = {}
+        for name in ("cold apply", "verifying apply"):
+            peak = host.run(self.command("apply"), watch=True, env=env).peak
+            found[name] = {"peak": peak, "processes": len(host.started(shims)[0])}
+        return found
+
+    def watched_raw(self):
+        """Memory of the largest raw restore, and of the largest raw save."""
+        restores = [host.run([f"{tool}-restore"], stdin=path, watch=True).peak for tool, path in self.texts.items()]
+        return {"raw restore": max(restores), "raw save": max(host.run([f"{tool}-save"], watch=True).peak for tool in self.texts)}
 
     def with_daemon(self, runs):
-        """What the daemon does about changes, once in a while with shims that note what it feeds to which tool."""
+        """What the daemon does about changes: first one of each kind with shims that note what it runs, then all of them without."""
         host.restore(self.texts)
         host.run(self.command("apply"), good=(0, 1))
         listener = host.Listener()
         shims = os.path.join(self.scratch, "shims-run")
-        found, fed = {}, {}
+        wall, cpu, fed, processes = {}, {}, {}, {}
         for noted in (True, False):
             log = os.path.join(self.scratch, "run.log")
             env = host.shims(shims) if noted else None
             daemon = host.Daemon(self.command("run"), log, env)
             self.settle_down(daemon)
             for change in self.changes():
-                for number in range(1 if noted else runs):
+                for _ in range(1 if noted else runs):
                     for name, path, text in change:
                         host.started(shims)
+                        before = daemon.cpu()
                         taken = self.change(listener, path, text)
                         if noted:
-                            fed[name] = host.started(shims)[1]
+                            started, fed[name] = host.started(shims)
+                            processes[name] = len(started)
                         else:
-                            found.setdefault(name, []).append(taken)
+                            wall.setdefault(name, []).append(taken)
+                            cpu.setdefault(name, []).append(daemon.cpu() - before)
                         self.settle_down(daemon)
             if not noted:
-                found["flush to restored"] = [self.flush(listener, daemon) for _ in range(runs)]
+                wall["flush to restored"] = [self.flush(listener, daemon) for _ in range(runs)]
+                peak = host.high_water(daemon.process.pid)
             daemon.stop()
-        found["idle"] = self.idle()
-        return found, fed
+        return {"wall": wall, "cpu": cpu, "fed": fed, "processes": processes, "peak": peak, "idle": self.idle()}
 
     def settle_down(self, daemon):
         """Has the daemon do a full pass, after which nothing is left to be done or to be read."""
@@ -91,13 +112,13 @@ class Bench:
         time.sleep(0.2)
 
     def changes(self):
-        new = state.guest_path(self.state, self.guests)
-        some = state.guest_path(self.state, self.guests // 2 + 1)
+        # Both on clean-traffic alone.
+        last, middle = self.guests + 1, self.guests // 2 + 1
+        new, some = (state.guest_path(self.state, number) for number in (last, middle))
         redefined = os.path.join(self.state, "filters", "no-ip-spoofing.xml")
-        number = self.guests // 2 + 1
         return [
-            [("guest added", new, state.guest(self.guests)), ("guest removed", new, None)],
-            [("guest changed", some, state.guest(number, "10.199.0.1")), ("guest changed back", some, state.guest(number))],
+            [("guest added", new, state.guest(last)), ("guest removed", new, None)],
+            [("guest changed", some, state.guest(middle, "10.199.0.1")), ("guest changed back", some, state.guest(middle))],
             [("filter redefined", redefined, state.REDEFINED), ("filter back", redefined, None)],
         ]
 
@@ -126,20 +147,23 @@ class Bench:
         return taken
 
     def idle(self):
-        """CPU seconds of one look at a host where nothing happened: fifty looks in five seconds."""
-        daemon = host.Daemon(self.command("run", "--poll", "100ms"), os.path.join(self.scratch, "idle.log"))
+        """CPU seconds of one look at a host where nothing happened, of fifty in five seconds, and the processes that all of them started."""
+        shims = os.path.join(self.scratch, "shims-idle")
+        daemon = host.Daemon(self.command("run", "--poll", "100ms"), os.path.join(self.scratch, "idle.log"), host.shims(shims))
         self.settle_down(daemon)
+        # Files count as settled three seconds after their last change.
         time.sleep(4)
+        host.started(shims)
         before = host.cpu_of(daemon.process.pid)
         time.sleep(5)
         taken = (host.cpu_of(daemon.process.pid) - before) / 50
+        processes = len(host.started(shims)[0])
         daemon.stop()
-        return taken
+        return {"cpu": taken, "processes": processes}
 
     def raw_deltas(self, fed, runs):
         """The same edits by the raw tools, one family after the other."""
         host.restore(self.texts)
-        listener = host.Listener()
         found = {}
         for _ in range(runs):
             for name in ("guest added", "guest removed", "guest changed", "guest changed back", "filter redefined", "filter back"):
@@ -149,8 +173,7 @@ class Bench:
                     with open(path, "w") as file:
                         file.write(text)
                     runs_of.append(host.run([f"{tool}-restore", "--noflush"], stdin=path))
-                found.setdefault(name, []).append(sum(one.wall for one in runs_of))
-        del listener
+                found.setdefault(name, []).append(host.total(runs_of))
         return found
 
 
@@ -159,17 +182,17 @@ def measure(program, guests, runs):
     scratch = tempfile.mkdtemp(prefix="bridgeward-bench-")
     try:
         bench = Bench(program, guests, scratch)
-        taken, raw = {}, []
+        taken = {}
         for number in range(runs):
             print(f"{guests} guests, run {number + 1} of {runs}", flush=True)
             found, bench.texts = host.on_new_host(bench.on_fresh_host)
             found["raw restore"] = host.on_new_host(bench.raw_restore)
             for name, one in found.items():
                 taken.setdefault(name, []).append(one)
-        peak, processes = host.on_new_host(bench.watched)
-        found, fed = host.on_new_host(bench.with_daemon, runs)
-        deltas = host.on_new_host(bench.raw_deltas, fed, runs)
-        idle = found.pop("idle")
+        watched = host.on_new_host(bench.watched)
+        raw_peaks = host.on_new_host(bench.watched_raw)
+        daemon = host.on_new_host(bench.with_daemon, runs)
+        deltas = host.on_new_host(bench.raw_deltas, daemon["fed"], runs)
         with open(bench.texts["ebtables"]) as file:
             rules = sum(line.startswith("-A") for line in file)
         return {
@@ -177,12 +200,17 @@ def measure(program, guests, runs):
             "ebtables_rules": rules,
             "wall": {name: statistics.median(one.wall for one in several) for name, several in taken.items()},
             "cpu": {name: statistics.median(one.cpu for one in several) for name, several in taken.items()},
-            "reaction": {name: statistics.median(several) for name, several in found.items()},
-            "raw_delta": {name: statistics.median(several) for name, several in deltas.items()},
-            "idle_cpu": idle,
-            "cold_peak_bytes": peak,
-            "cold_processes": processes,
-            "processes": {name: len(edits) for name, edits in fed.items()},
+            "reaction": {name: statistics.median(several) for name, several in daemon["wall"].items()},
+            # The kernel counts what ended tools used in hundredths of a second, so not the median.
+            "reaction_cpu": {name: statistics.mean(several) for name, several in daemon["cpu"].items()},
+            "reaction_processes": daemon["processes"],
+            "raw_delta": {name: statistics.median(one.wall for one in several) for name, several in deltas.items()},
+            "raw_delta_cpu": {name: statistics.mean(one.cpu for one in several) for name, several in deltas.items()},
+            "raw_delta_processes": {name: len(edits) for name, edits in daemon["fed"].items()},
+            "idle": daemon["idle"],
+            "watched": watched,
+            "raw_peak_bytes": raw_peaks,
+            "daemon_peak_bytes": daemon["peak"],
         }
     finally:
         shutil.rmtree(scratch)
@@ -194,12 +222,16 @@ def main():
     options.add_argument("--guests", default="100,1000,3000", help="sizes, separated by commas")
     options.add_argument("--runs", type=int, default=5, help="how often; the median counts")
     options.add_argument("--out", default="target/bench")
+    options.add_argument("--readme", metavar="FILE", help="put the summary between the marks of this document as well")
     options.add_argument("--libvirt", action="store_true", help="the same guests through a real libvirtd as well (20 of them)")
     options = options.parse_args()
     program = os.path.abspath(options.program)
     sizes = [measure(program, int(size), options.runs) for size in options.guests.split(",")]
     beside = host.on_new_host(libvirt.measure, program, 20) if options.libvirt else None
-    report.write(options.out, {"machine": report.machine(), "runs": options.runs, "sizes": sizes, "libvirt": beside})
+    figures = {"machine": report.machine(), "runs": options.runs, "sizes": sizes, "libvirt": beside}
+    report.write(options.out, figures)
+    if options.readme:
+        report.into(options.readme, report.summary(figures))
 
 
 if __name__ == "__main__":

@@ -178,6 +178,12 @@ class Daemon:
         self.log = open(log, "wb")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=env)
 
+    def cpu(self):
+        """CPU seconds so far, its own and, in hundredths, those of the tools that it ran and that have ended."""
+        with open(f"/proc/{self.process.pid}/stat") as file:
+            ended = file.read().rpartition(")")[2].split()[13:15]
+        return cpu_of(self.process.pid) + sum(int(ticks) for ticks in ended) / os.sysconf("SC_CLK_TCK")
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()

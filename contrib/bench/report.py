@@ -30,32 +30,79 @@ def write(directory, figures):
 def table(figures):
     """One column a size; a figure, and what it is of the raw tools' in the same run."""
     sizes = figures["sizes"]
-    rows = [("", [f"{one['guests']} guests" for one in sizes]), ("ebtables rules", [f"{one['ebtables_rules']}" for one in sizes])]
-    both = [one["wall"]["raw restore"] + one["wall"]["raw save"] for one in sizes]
-    rows.append(("raw restore, one tool after the other", [seconds(one["wall"]["raw restore"]) for one in sizes]))
-    rows.append(("raw save, one tool after the other", [seconds(one["wall"]["raw save"]) for one in sizes]))
-    rows.append(("cold apply, files to verified (of restore + save)", [of(one["wall"]["cold apply"], raw) for one, raw in zip(sizes, both)]))
-    rows.append(("verifying pass, nothing to do (of save)", [of(one["wall"]["verifying apply"], one["wall"]["raw save"]) for one in sizes]))
-    for name in DELTAS:
-        rows.append((f"{name}, file to commit (of raw `--noflush`)", [of(one["reaction"][name], one["raw_delta"][name]) for one in sizes]))
-    rows.append(("flush to restored (of restore)", [of(one["reaction"]["flush to restored"], one["wall"]["raw restore"]) for one in sizes]))
-    rows.append(("look at an unmoved host, CPU, no process", [seconds(one["idle_cpu"]) for one in sizes]))
-    rows.append(("`render`", [seconds(one["wall"]["render"]) for one in sizes]))
-    rows.append(("`diff`", [seconds(one["wall"]["diff"]) for one in sizes]))
-    rows.append(("CPU of a cold apply, tools included", [seconds(one["cpu"]["cold apply"]) for one in sizes]))
-    rows.append(("peak memory of a cold apply", [f"{one['cold_peak_bytes'] / 1e6:.0f} MB" for one in sizes]))
-    rows.append(("processes of a cold apply", [f"{one['cold_processes']}" for one in sizes]))
-    lines = [f"| {name} | {' | '.join(cells)} |" for name, cells in rows]
-    lines.insert(1, "|---|" + "---|" * len(sizes))
-    notes = [f"Medians of {figures['runs']} runs; the time that files (75 ms) or rules (50 ms) have to be quiet is not in them. {figures['machine']}."]
+    lines = rows(sizes, [
+        ("ebtables rules", lambda one: f"{one['ebtables_rules']}"),
+        ("raw restore, one tool after the other", lambda one: seconds(one["wall"]["raw restore"])),
+        ("raw save, one tool after the other", lambda one: seconds(one["wall"]["raw save"])),
+        *goals(),
+        ("files to plan alone (of cold apply)", lambda one: of(one["wall"]["pure half"], one["wall"]["cold apply"])),
+        ("`render`", lambda one: seconds(one["wall"]["render"])),
+        ("`diff`, in sync", lambda one: seconds(one["wall"]["diff"])),
+        ("CPU: cold apply (of restore + save)", lambda one: of(one["cpu"]["cold apply"], one["cpu"]["raw restore"] + one["cpu"]["raw save"])),
+        ("CPU: verifying pass (of save)", lambda one: of(one["cpu"]["verifying apply"], one["cpu"]["raw save"])),
+        *(
+            (f"CPU: {name}, verified (of raw `--noflush`)", lambda one, name=name: of(one["reaction_cpu"][name], one["raw_delta_cpu"][name]))
+            for name in DELTAS
+        ),
+        ("CPU: `render`", lambda one: seconds(one["cpu"]["render"])),
+        ("CPU: `diff`, in sync", lambda one: seconds(one["cpu"]["diff"])),
+        ("peak memory: cold apply", lambda one: megabytes(one["watched"]["cold apply"]["peak"])),
+        ("peak memory: daemon after all of this", lambda one: megabytes(one["daemon_peak_bytes"])),
+        ("peak memory: the largest raw restore, save", lambda one: ", ".join(map(megabytes, one["raw_peak_bytes"].values()))),
+        ("processes: cold apply, verifying pass", lambda one: ", ".join(str(found["processes"]) for found in one["watched"].values())),
+        ("processes: look at an unmoved host", lambda one: f"{one['idle']['processes']}"),
+        *(
+            (f"processes: {name} (raw)", lambda one, name=name: f"{one['reaction_processes'][name]} ({one['raw_delta_processes'][name]})")
+            for name in DELTAS
+        ),
+    ])
+    return "\n".join(lines) + "\n\n" + "\n".join(notes(figures)) + "\n"
+
+
+def summary(figures):
+    """What a README has room for."""
+    lines = rows(figures["sizes"], [*goals(), ("peak memory of the daemon", lambda one: megabytes(one["daemon_peak_bytes"]))])
+    return "\n".join(lines) + "\n\n" + "\n".join(notes(figures)) + "\n"
+
+
+def goals():
+    """The figures that somebody waits for."""
+    return [
+        (
+            "cold apply, files to verified (of raw restore + save)",
+            lambda one: of(one["wall"]["cold apply"], one["wall"]["raw restore"] + one["wall"]["raw save"]),
+        ),
+        ("verifying pass, nothing to do (of raw save)", lambda one: of(one["wall"]["verifying apply"], one["wall"]["raw save"])),
+        *(
+            (f"{name}, file to commit (of raw restore `--noflush`)", lambda one, name=name: of(one["reaction"][name], one["raw_delta"][name]))
+            for name in DELTAS
+        ),
+        ("flush to restored (of raw restore)", lambda one: of(one["reaction"]["flush to restored"], one["wall"]["raw restore"])),
+        ("look at an unmoved host, CPU", lambda one: seconds(one["idle"]["cpu"])),
+    ]
+
+
+def rows(sizes, cells):
+    """A table: for every name, what its function makes of each size."""
+    head = ["| | " + " | ".join(f"{one['guests']} guests" for one in sizes) + " |", "|---|" + "---|" * len(sizes)]
+    return head + [f"| {name} | {' | '.join(cell(one) for one in sizes)} |" for name, cell in cells]
+
+
+def notes(figures):
+    """How it was measured."""
+    found = [f"Medians of {figures['runs']} runs; the time that files (75 ms) or rules (50 ms) have to be quiet is not in them. {figures['machine']}."]
     beside = figures["libvirt"]
     if beside:
         factor = beside["libvirt_create"] / beside["bridgeward_apply"]
-        notes.append(
+        found.append(
             f"{beside['guests']} guests through {beside['version']}: {seconds(beside['libvirt_create'])} to create, {seconds(beside['libvirt_restore'])} "
             f"after a flush and a signal; bridgeward: {seconds(beside['bridgeward_apply'])}, {factor:.0f} times less."
         )
-    return "\n".join(lines) + "\n\n" + "\n".join(notes) + "\n"
+    return found
+
+
+def megabytes(value):
+    return f"{value / 1e6:.0f} MB"
 
 
 def seconds(value):

@@ -100,7 +100,11 @@ impl Work<'_> {
         let edits = tables.into_iter().map(|table| {
             let wishes = self.wishes.of(family, table).unwrap_or(&no_wishes);
             let edits = table::edits(situation, family, table, wishes, live.get(&table).unwrap_or(&no_rules), remarks);
-            TableEdits { table, edits, vacant: live.get(&table).is_none_or(|rules| is_vacant(family, table, rules)) }
+            TableEdits {
+                table,
+                edits,
+                vacant: self.desired.settled.is_empty() && live.get(&table).is_none_or(|rules| is_vacant(family, table, rules)),
+            }
         });
         let mut edits: Vec<TableEdits> = edits.filter(|table| !table.edits.is_empty()).collect();
         edits.sort_by_key(|table| (stage(table), table.table));

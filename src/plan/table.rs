@@ -60,9 +60,9 @@ impl<'a> Wishes<'a> {
     pub fn new(desired: &'a Desired, bases: &'a [BaseChain]) -> Self {
         let mut tables: BTreeMap<(Family, Table), TableWishes<'a>> = BTreeMap::new();
         for (object, rules) in &desired.objects {
-            for (id, placed) in &rules.chains {
-                let end = if rules.returning.contains(id) { Policy::Return } else { BRIDGE_POLICY };
-                tables.entry((id.family, id.table)).or_default().whole.insert(&id.chain, Whole { object, placed, end });
+            let own = if desired.settled.contains(object) { None } else { Some(&rules.chains) };
+            for (id, placed) in own.into_iter().flatten() {
+                tables.entry((id.family, id.table)).or_default().whole.insert(&id.chain, Whole { object, placed, end: rules.end(id) });
             }
             for (id, placed) in &rules.shared {
                 let wanted = placed.iter().map(|placed| Wanted::of(object, placed));

@@ -10,10 +10,21 @@
 //!
 //! It is used once: the pass that plans from it either finds nothing to do, and keeps it, or has to read afterwards, whatever becomes of its commit. What rules depend
 //! on besides (the record, switches of the host, addresses learned) is not in here, and is read in every pass.
+//!
+//! Nearly every chain is one object's and holds what that object wants. Such chains are not kept as they were read but as the object's rules, which are in memory
+//! anyhow; and where the object still wants the very same rules (the same allocation, as [`super::cache`] hands it out), nothing looks at them again.
 
-use crate::ruleset::{Observation, Observed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::report::Report;
+use crate::compile::ObjectRules;
+use crate::model::Object;
+use crate::plan::Desired;
+use crate::ruleset::{ChainRules, Family, LiveRule, Observation, Observed};
+
+/// The rules of objects, shared with whoever made them.
+pub(super) type Rules = BTreeMap<Object, Arc<ObjectRules>>;
 
 /// Whether a pass has to read the kernel's rules before it plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,24 +42,82 @@ pub(super) struct Knowledge(Option<Seen>);
 #[derive(Debug)]
 struct Seen {
     generation: u32,
-    observed: Observed,
+    known: Known,
+}
+
+/// The rules in the kernel, in two halves.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Objects whose own chains are there exactly as these rules want them.
+    pub settled: Rules,
+    /// Everything else.
+    pub observed: Observed,
 }
 
 impl Knowledge {
-    /// Keeps what a pass read last, if that is all there is to know.
-    pub fn keep(&mut self, observed: Observed, report: &Report) {
-        let whole = observed.families.values().all(|family| matches!(family, Observation::Read(_)));
-        let settled = report.verified && report.stuck.is_empty() && report.parked.is_empty();
-        self.0 = report.generation.filter(|_| whole && settled).map(|generation| Seen { generation, observed });
+    /// Keeps what a pass saw last, if that is all there is to know. `seen` is what `desired` was found in.
+    pub fn keep(&mut self, mut seen: Known, desired: &Desired, report: &Report) {
+        let whole = seen.observed.families.values().all(|family| matches!(family, Observation::Read(_)));
+        let calm = report.verified && report.stuck.is_empty() && report.parked.is_empty();
+        let Some(generation) = report.generation.filter(|_| whole && calm) else { return self.forget() };
+        for (object, rules) in &desired.objects {
+            let settled = seen.settled.contains_key(object) || desired.is_frozen(object);
+            if !settled && take_out(&mut seen.observed, rules) {
+                seen.settled.insert(object.clone(), Arc::clone(rules));
+            }
+        }
+        self.0 = Some(Seen { generation, known: seen });
     }
 
     /// Hands out the rules of this generation, and forgets them; `None` where they are not known.
-    pub fn take(&mut self, generation: Option<u32>) -> Option<Observed> {
-        self.0.take().filter(|seen| Some(seen.generation) == generation).map(|seen| seen.observed)
+    pub fn take(&mut self, generation: Option<u32>) -> Option<Known> {
+        self.0.take().filter(|seen| Some(seen.generation) == generation).map(|seen| seen.known)
     }
 
     /// Has the next pass read everything.
     pub fn forget(&mut self) {
         self.0 = None;
+    }
+}
+
+impl Known {
+    /// Leaves only those objects settled that want these very rules; the chains of all others are looked at like everybody's.
+    pub fn unsettle(&mut self, wanted: &Rules) {
+        let observed = &mut self.observed;
+        self.settled.retain(|object, rules| {
+            let same = wanted.get(object).is_some_and(|wanted| Arc::ptr_eq(wanted, rules));
+            if !same {
+                put_back(observed, rules);
+            }
+            same
+        });
+    }
+}
+
+/// Takes an object's own chains out of what was observed, all or none: false when one of them is not there.
+fn take_out(observed: &mut Observed, rules: &ObjectRules) -> bool {
+    let whole = rules.chains.iter().all(|(id, placed)| {
+        let Some(Observation::Read(tables)) = observed.families.get(&id.family) else { return false };
+        tables.get(&id.table).and_then(|table| table.chains.get(&id.chain)).is_some_and(|live| live.rules.len() == placed.len())
+    });
+    if whole {
+        for id in rules.chains.keys() {
+            if let Some(Observation::Read(tables)) = observed.families.get_mut(&id.family)
+                && let Some(table) = tables.get_mut(&id.table)
+            {
+                table.chains.remove(&id.chain);
+            }
+        }
+    }
+    whole
+}
+
+/// Puts an object's own chains back, as they read.
+fn put_back(observed: &mut Observed, rules: &ObjectRules) {
+    for (id, placed) in &rules.chains {
+        let Some(Observation::Read(tables)) = observed.families.get_mut(&id.family) else { continue };
+        let policy = (id.family == Family::Bridge).then(|| rules.end(id));
+        let live = placed.iter().map(|placed| LiveRule::Known(placed.rule.clone())).collect();
+        tables.entry(id.table).or_default().chains.insert(id.chain.clone(), ChainRules { policy, rules: live });
     }
 }

@@ -54,7 +54,7 @@ impl<K: Kernel> Reconciler<K> {
         pass.report.only_seen = true;
         pass.report.verified = plan.is_empty();
         pass.report.trial = self.trial_state()?;
-        Ok(Preview { plan, desired: pass.desired, observed: pass.observed, report: pass.report })
+        Ok(Preview { plan, desired: pass.desired, observed: pass.seen.observed, report: pass.report })
     }
 
     /// Like [`Reconciler::preview`], but never in the middle of what another bridgeward writes.
@@ -87,7 +87,7 @@ impl<K: Kernel> Reconciler<K> {
         let mut pass = Self::begin(computed, self.store.load()?);
         pass.within = if let Urge::Try(within) = urge { Some(within) } else { None };
         let plan = self.plan(&mut pass).await?;
-        let bound = self.bind(computed, terms, &plan, &pass.desired, &pass.observed);
+        let bound = self.bind(computed, terms, &plan, &pass.desired, &pass.seen.observed);
         let moved = file.moved(&bound, &json::json(&plan, &[], &computed.sources));
         if !moved.is_empty() {
             return Err(Failure::Moved(moved));
@@ -129,7 +129,7 @@ impl<K: Kernel> Reconciler<K> {
             return Err(Failure::Tool { refusal: refusal.0, detail: refusal.1 });
         }
         crash_if_asked();
-        memory::possess(&mut pass.record, &pass.observed, &pass.prospect, Possession::committed);
+        memory::possess(&mut pass.record, &pass.seen.observed, &pass.prospect, Possession::committed);
         Ok(())
     }
 

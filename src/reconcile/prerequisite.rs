@@ -67,7 +67,7 @@ fn judge(pass: &Pass<'_>, facts: &Facts) -> Vec<Finding> {
     prerequisite::judge(Case {
         resolved: &pass.computed.resolved,
         desired: &pass.desired,
-        observed: &pass.observed,
+        observed: &pass.seen.observed,
         remarks: &pass.report.remarks,
         facts,
     })

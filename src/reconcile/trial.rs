@@ -185,7 +185,7 @@ impl<K: Kernel> Reconciler<K> {
         let Some(within) = pass.within.take() else { return Ok(()) };
         let recorded = memory::installed(&pass.record).objects;
         let source = |object: &Object| pass.record.last_good(object).and_then(|known| known.source.clone());
-        let earlier = earlier::earlier(&pass.desired, &pass.observed, &recorded).into_iter();
+        let earlier = earlier::earlier(&pass.desired, &pass.seen.observed, &recorded).into_iter();
         let earlier = earlier.map(|(object, rules)| (object.clone(), RecordedObject { rules, source: source(&object) })).collect();
         let files = sealed::texts(&pass.computed.sources);
         self.store.save_trial(&Trial { deadline: since_boot() + within, taken_back: None, files, earlier })?;
