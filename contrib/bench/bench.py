@@ -105,10 +105,14 @@ class Bench:
 
     def settle_down(self, daemon):
         """Has the daemon do a full pass, after which nothing is left to be done or to be read."""
-        for _ in range(200):
-            if subprocess.run(self.command("apply"), capture_output=True).returncode in (0, 1) and daemon.process.poll() is None:
-                break
-            time.sleep(0.05)
+        # Before it listens, `apply` would do a pass of its own and the daemon's first one would still be under way.
+        for command in ("status", "apply"):
+            for _ in range(2400):
+                if subprocess.run(self.command(command), capture_output=True).returncode in (0, 1):
+                    break
+                if daemon.process.poll() is not None:
+                    raise SystemExit("the daemon ended")
+                time.sleep(0.05)
         time.sleep(0.2)
 
     def changes(self):
