@@ -114,6 +114,10 @@ fn a_network_that_moves_while_another_file_is_broken_leaves_nothing_behind() {
         world.write("lab.xml", &NETWORK.replace("br-lab", "br-new").replace("10.40.0.", "10.50.0."));
         apply();
         assert!(!world.save_all().contains("br-lab"), "{layout}, another bridge:\n{}", world.save_all());
+        if layout == "classic" {
+            // It does not know `open`: the network would be held as it was.
+            continue;
+        }
         world.write("lab.xml", &NETWORK.replace("mode='nat'", "mode='open'"));
         apply();
         let left = world.save_all();
