@@ -18,12 +18,13 @@ use bridgeward::ruleset::{ChainId, ChainName, Family, Table};
 use bridgeward::stock::stock_filters;
 
 /// Every remark of the lint.
-const CODES: [&str; 9] = [
+const CODES: [&str; 10] = [
     "address-outside-network",
     "duplicate-address",
     "duplicate-mac",
     "late-mac-check",
     "overlapping-subnets",
+    "routed-past-filter",
     "rule-never-matches",
     "unfiltered-guest",
     "unreachable-rule",

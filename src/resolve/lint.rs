@@ -7,10 +7,12 @@
 //! * `duplicate-mac`, `duplicate-address`, `address-outside-network`, `overlapping-subnets`: [`address`].
 //! * `rule-never-matches`, `unreachable-rule`, `late-mac-check`: [`reach`], on the sets of [`frames`].
 //! * `unfiltered-guest`, and `unused-filter`, which is a note: a library of filters for guests to come is no mistake.
+//! * `routed-past-filter`, a note: [`routed`].
 
 mod address;
 mod frames;
 mod reach;
+mod routed;
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +38,7 @@ pub fn lint(documents: &[impl Borrow<Parsed>], stock: &[Filter], resolved: &Reso
     address::outside_networks(&placeable(&interfaces, resolved), &resolved.networks, &mut found);
     address::overlaps(&resolved.networks, &mut found);
     unfiltered_guests(&interfaces, &mut found);
+    routed::unmet_drops(&interfaces, resolved, &mut found);
     // What a broken file uses is not known.
     if !resolved.incomplete {
         unused_filters(&documents, stock, &interfaces, &mut found);
