@@ -290,7 +290,7 @@ impl<K: Kernel> Reconciler<K> {
                         pass.report.warnings.push(format!("{committed} commits were each followed by another difference: somebody else changes the rules all the time, or a tool does not do what it says"));
                         break false;
                     }
-                    pass.last = Some(Commit::new(plan, &pass.seen.observed));
+                    pass.last = Some(Commit::new(&plan, &pass.seen.observed));
                 }
                 Round::InSync | Round::Committed(_) => pass.aside = isolate::clear(&mut suspects),
                 Round::Refused(found) => match isolate::narrow(&mut suspects, found) {

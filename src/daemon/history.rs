@@ -226,8 +226,8 @@ impl Drift {
         Self {
             seen: ended.begun,
             by: ended.writers().map(Author::from).collect(),
-            rules: report.changed.iter().take(MOST_RULES).map(edit).collect(),
-            more: report.changed.len().saturating_sub(MOST_RULES),
+            rules: report.changes.first.iter().take(MOST_RULES).map(edit).collect(),
+            more: report.changes.number.saturating_sub(MOST_RULES),
             repaired_after_ms: report.verified.then(|| milliseconds(ended.heard.unwrap_or(ended.took))),
         }
     }
@@ -267,9 +267,9 @@ mod tests {
         let count = Count { inserted: 1, deleted: 0 };
         let chain = ChainId { family: Family::Ipv4, table: Table::Nat, chain: ChainName::new("C") };
         let line = |number| format!("+ iptables nat -A C {number}");
-        let changed = (0..rules).map(|number| Changed { object: None, chain: chain.clone(), line: line(number), count }).collect();
+        let changes = (0..rules).map(|number| Changed { object: None, chain: chain.clone(), line: line(number), count }).collect();
         let edits = if rules == 0 { BTreeMap::new() } else { BTreeMap::from([((Family::Ipv4, Table::Nat), count)]) };
-        let report = Report { changed, edits, verified: true, ..Report::default() };
+        let report = Report { changes, edits, verified: true, ..Report::default() };
         history.pass(&Ended {
             cause: &Cause::Rules(BTreeSet::from([writer])),
             begun: Moment::now(),

@@ -2,14 +2,13 @@
 //!
 //! A fault is told when it appears and when it goes, not at every pass. Whatever reads the log by machine finds what a line is about in its fields.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::history::Ended;
 use crate::addr::DeviceName;
 use crate::backend::generation::Writer;
 use crate::diagnostic::{self, Severity, Style};
-use crate::model::Object;
-use crate::reconcile::report::{Changed, Count, Held, Report, Stuck, TrialState};
+use crate::reconcile::report::{Changed, Changes, Held, Report, Stuck, TrialState};
 use crate::ruleset::{ChainId, Family, Table};
 
 /// Rules named one by one per pass, and objects when there are more rules; a flush of thousands is summed up.
@@ -162,8 +161,8 @@ fn tell_changes(ended: &Ended<'_>, report: &Report) {
 
 /// The rules one by one, or, of many, how many.
 fn tell_rules(report: &Report) {
-    if report.changed.len() <= MOST_LINES {
-        for Changed { object, chain: ChainId { family, table, chain }, line, .. } in &report.changed {
+    if report.changes.number <= MOST_LINES {
+        for Changed { object, chain: ChainId { family, table, chain }, line, .. } in &report.changes.first {
             let object = object.as_ref().map(ToString::to_string);
             let whose = object.as_ref().map_or_else(String::new, |object| format!("  # {object}"));
             tracing::info!(object, family = %family, table = %table, chain = %chain, "  {line}{whose}");
@@ -173,7 +172,7 @@ fn tell_rules(report: &Report) {
     for line in summary(report) {
         tracing::info!("  {line}");
     }
-    report.changed.iter().for_each(|changed| tracing::debug!("  {}", changed.line));
+    report.changes.first.iter().for_each(|changed| tracing::debug!("  {}", changed.line));
 }
 
 fn spread(chain: Option<&(Family, Table, String)>) -> (Option<&str>, Option<&str>, Option<&str>) {
@@ -231,11 +230,8 @@ impl std::fmt::Display for Cause {
 
 /// What was found and is left, as one fact that comes and goes.
 fn seen(report: &Report) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    report.changed.iter().for_each(|changed| changed.line.hash(&mut hasher));
     // The number tells two drifts of the same size apart.
-    let number = hasher.finish() >> 32;
+    let number = report.changes.fingerprint >> 32;
     format!(
         "drift {number:08x}: the kernel is not what the files say ({} would make it so); nothing is written in this mode",
         report.total()
@@ -258,15 +254,10 @@ fn trial(state: TrialState) -> String {
 /// Many rules as counts, per table and per object.
 fn summary(report: &Report) -> Vec<String> {
     let mut lines: Vec<String> = report.edits.iter().map(|((family, table), count)| format!("{family} {table}: {count}")).collect();
-    let mut objects: BTreeMap<&Object, Count> = BTreeMap::new();
-    for changed in &report.changed {
-        if let Some(object) = &changed.object {
-            objects.entry(object).or_default().add(changed.count);
-        }
-    }
+    let objects = &report.changes.objects;
     lines.extend(objects.iter().take(MOST_LINES).map(|(object, count)| format!("{object}: {count}")));
     if let Some(more) = objects.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {
-        lines.push(format!("and {more} more networks and interfaces; -v lists every rule"));
+        lines.push(format!("and {more} more networks and interfaces; -v lists the first {} rules", Changes::KEPT));
     }
     lines
 }
@@ -278,7 +269,11 @@ fn head(news: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::model::Object;
+    use crate::reconcile::report::Count;
     use crate::ruleset::ChainName;
 
     fn report(rules: usize, guests: usize) -> Report {
@@ -290,7 +285,7 @@ mod tests {
             count,
         });
         let edits = BTreeMap::from([((Family::Ipv4, Table::Nat), Count { inserted: rules, deleted: 0 })]);
-        Report { changed: changed.collect(), edits, ..Report::default() }
+        Report { changes: changed.collect(), edits, ..Report::default() }
     }
 
     #[test]
@@ -304,7 +299,10 @@ mod tests {
                 "network `lab1`: 40 rules added, 0 removed"
             ]
         );
-        assert_eq!(summary(&report(80, 42)).last().map(String::as_str), Some("and 2 more networks and interfaces; -v lists every rule"));
+        assert_eq!(
+            summary(&report(80, 42)).last().map(String::as_str),
+            Some("and 2 more networks and interfaces; -v lists the first 1000 rules")
+        );
     }
 
     #[test]

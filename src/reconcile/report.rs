@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::compile::Key;
@@ -24,8 +25,8 @@ pub struct Report {
     pub edits: BTreeMap<(Family, Table), Count>,
     /// The chains that were edited, and how.
     pub chains: BTreeMap<ChainId, Edited>,
-    /// Every rule that was inserted or deleted, in order.
-    pub changed: Vec<Changed>,
+    /// The rules that were inserted or deleted.
+    pub changes: Changes,
     /// Sound objects of the state.
     pub objects: usize,
     /// Objects that are not as their files say, by object.
@@ -91,6 +92,59 @@ pub struct Changed {
     pub line: String,
     /// What it adds to a count.
     pub count: Count,
+}
+
+/// The rules that were inserted or deleted: the first ones word for word, of all of them how many, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// In order, at most [`Changes::KEPT`].
+    pub first: Vec<Changed>,
+    /// How many there are.
+    pub number: usize,
+    /// How many for each object; those that all share are for none.
+    pub objects: BTreeMap<Object, Count>,
+    /// Of the words of all of them, in order.
+    pub fingerprint: u64,
+}
+
+impl Changes {
+    /// So many are kept word for word: a whole rule set would take as much memory as it does in the kernel.
+    pub const KEPT: usize = 1000;
+
+    /// Takes in one more.
+    pub fn push(&mut self, changed: Changed) {
+        self.number += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.fingerprint, &changed.line).hash(&mut hasher);
+        self.fingerprint = hasher.finish();
+        if let Some(object) = &changed.object {
+            self.objects.entry(object.clone()).or_default().add(changed.count);
+        }
+        if self.first.len() < Self::KEPT {
+            self.first.push(changed);
+        }
+    }
+
+    /// These and, after them, others.
+    fn then(&mut self, next: Self) {
+        self.number += next.number;
+        let mut hasher = DefaultHasher::new();
+        (self.fingerprint, next.fingerprint).hash(&mut hasher);
+        self.fingerprint = hasher.finish();
+        for (object, count) in next.objects {
+            self.objects.entry(object).or_default().add(count);
+        }
+        self.first.extend(next.first);
+        self.first.truncate(Self::KEPT);
+    }
+}
+
+impl FromIterator<Changed> for Changes {
+    fn from_iter<I: IntoIterator<Item = Changed>>(all: I) -> Self {
+        let mut changes = Self::default();
+        all.into_iter().for_each(|changed| changes.push(changed));
+        changes
+    }
 }
 
 /// What was done to one chain.
@@ -174,14 +228,15 @@ impl Report {
 
     /// This pass and the one after it as one.
     #[must_use]
-    pub fn then(self, mut next: Self) -> Self {
+    pub fn then(mut self, mut next: Self) -> Self {
         for (table, count) in self.edits {
             next.edits.entry(table).or_default().add(count);
         }
         for (chain, edited) in self.chains {
             next.chains.entry(chain).or_default().add(edited);
         }
-        next.changed.splice(0..0, self.changed);
+        self.changes.then(std::mem::take(&mut next.changes));
+        next.changes = self.changes;
         next.warnings.splice(0..0, self.warnings);
         for (failure, count) in self.tool_errors {
             *next.tool_errors.entry(failure).or_default() += count;
@@ -208,7 +263,7 @@ impl Report {
                     sum.add(count);
                     let line = format!("{sign} {family} {} -A {chain} {rule}", table.table);
                     let chain = ChainId { family: *family, table: table.table, chain: chain.clone() };
-                    self.changed.push(Changed { object: edit.object.clone(), chain, line, count });
+                    self.changes.push(Changed { object: edit.object.clone(), chain, line, count });
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! Rules that do not stay as written: told from rules that somebody takes away, and left alone for a while.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,30 +42,36 @@ impl Setback {
 
 /// A plan that was committed, and how long it left every chain.
 pub(super) struct Commit {
-    plan: Plan,
+    /// The insertions by their hashes: the plan itself would take as much memory as the rules.
+    inserted: HashSet<u64>,
+    hasher: RandomState,
     lengths: BTreeMap<ChainId, usize>,
 }
 
 impl Commit {
     /// Remembers a commit that was made on what `before` shows.
-    pub fn new(plan: Plan, before: &Observed) -> Self {
+    pub fn new(plan: &Plan, before: &Observed) -> Self {
+        let hasher = RandomState::new();
+        let mut inserted = HashSet::new();
         let mut lengths: BTreeMap<ChainId, usize> = BTreeMap::new();
         for (family, table, edit) in plan.edits() {
             let id = ChainId { family, table, chain: edit.change.chain().clone() };
             let length = lengths.entry(id).or_insert_with_key(|id| length(before, id));
             match edit.change {
-                Change::Insert { .. } => *length += 1,
+                Change::Insert { .. } => {
+                    *length += 1;
+                    inserted.insert(hasher.hash_one((family, table, &edit.change)));
+                }
                 Change::DeleteAt { .. } | Change::DeleteRule { .. } => *length -= 1,
                 Change::NewChain(_) | Change::DeleteChain(_) | Change::SetPolicy { .. } => {}
             }
         }
-        Self { plan, lengths }
+        Self { inserted, hasher, lengths }
     }
 
     /// The edits of `now` that were made already and do not show, though their chains are as long as we left them: so nobody took the rules away, they
     /// read back as something else.
     pub fn repeated(&self, now: &Plan, observed: &Observed) -> Option<BTreeMap<Option<Object>, Stuck>> {
-        let made: HashSet<_> = self.plan.edits().map(|(family, table, edit)| (family, table, &edit.change)).collect();
         let as_left = |family, table, edit: &Edit| {
             let id = ChainId { family, table, chain: edit.change.chain().clone() };
             self.lengths.get(&id) == Some(&length(observed, &id))
@@ -72,7 +79,8 @@ impl Commit {
         let again: BTreeMap<Option<Object>, Stuck> = now
             .edits()
             .filter(|(_, _, edit)| matches!(edit.change, Change::Insert { .. }))
-            .filter(|(family, table, edit)| made.contains(&(*family, *table, &edit.change)) && as_left(*family, *table, edit))
+            .filter(|(family, table, edit)| self.inserted.contains(&self.hasher.hash_one((*family, *table, &edit.change))))
+            .filter(|(family, table, edit)| as_left(*family, *table, edit))
             .map(|(family, table, edit)| (edit.object.clone(), report::stuck(family, table, edit)))
             .collect();
         (!again.is_empty()).then_some(again)
