@@ -3,6 +3,8 @@
 CARGO  ?= cargo
 PREFIX ?= /usr
 BINARY ?= target/release/bridgeward
+# A BINARY that is named is taken as it is.
+BUILT := $(if $(filter target/release/bridgeward,$(BINARY)),build)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # For the release tarball and the RPM: with libpcap in it, whose shared library has other names elsewhere.
 PORTABLE := target/portable/release/bridgeward
@@ -61,8 +63,7 @@ lint: ## Check formatting and lints; warnings are errors.
 deny: ## Judge licences, sources and duplicates of all dependencies (cargo-deny); advisories where their database can be reached: cargo deny check advisories.
 	$(CARGO) deny --offline --locked check licenses bans sources
 
-# A BINARY that is named is taken as it is.
-install: $(if $(filter target/release/bridgeward,$(BINARY)),build) ## Install program, unit, man pages, completions, schemas and example below DESTDIR (PREFIX=/usr).
+install: $(BUILT) ## Install program, unit, man pages, completions, schemas and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
 	install -D -m 0644 contrib/systemd/bridgeward.service $(DESTDIR)$(PREFIX)/lib/systemd/system/bridgeward.service
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward contrib/prometheus/bridgeward.rules.yml contrib/grafana/bridgeward.json contrib/networkd/50-bridgeward.conf
@@ -72,7 +73,7 @@ install: $(if $(filter target/release/bridgeward,$(BINARY)),build) ## Install pr
 	for file in networks filters guests; do \
 	  install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/state/$$file state/$$file/*.xml || exit; \
 	done
-	install -d -m 0755 $(DESTDIR)/etc/bridgeward/state
+	install -d -m 0755 $(DESTDIR)/etc/bridgeward/state/{networks,filters,guests}
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bridgeward/schemas schemas/*.rng schemas/*.rnc
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward README.md SECURITY.md
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/doc/bridgeward/docs docs/*.md docs/*.svg
@@ -88,11 +89,11 @@ guide: ## Build the guide as a book (target/guide); needs mdbook.
 	mdbook build docs --dest-dir $(CURDIR)/target/guide
 	@echo "open target/guide/index.html"
 
-deb: build ## Build a Debian package (target/package/).
-	contrib/debian/build-package.sh
+deb: $(BUILT) ## Build a Debian package (target/package/).
+	contrib/debian/build-package.sh $(BINARY)
 
-testdeb: build ## Install, use, upgrade and purge the package in a bare Debian; needs root, debootstrap and a mirror.
-	contrib/debian/test-package.sh "$$(contrib/debian/build-package.sh)" "$$(contrib/debian/build-package.sh $(BINARY) 2)"
+testdeb: $(BUILT) ## Install, use, upgrade and purge the package in a bare Debian; needs root, debootstrap and a mirror.
+	contrib/debian/test-package.sh "$$(contrib/debian/build-package.sh $(BINARY))" "$$(contrib/debian/build-package.sh $(BINARY) 2)"
 
 portable: ## Build the program with libpcap inside, for every distribution with glibc 2.34 or newer (target/portable/release/bridgeward).
 	contrib/build-tools.sh

@@ -18,6 +18,20 @@ fn the_example_state_has_no_fault_not_even_a_warning() {
 }
 
 #[test]
+fn an_empty_state_says_how_to_begin() {
+    let world = World::new();
+    for command in ["check", "diff", "apply"] {
+        let answer = world.bridgeward(&[command]);
+        assert_eq!(answer.code, Some(0), "{answer}");
+        for words in ["no file that ends in `.xml` in ", "/usr/share/doc/bridgeward/state"] {
+            assert!(answer.stderr.contains(words), "`{words}` is missing: {answer}");
+        }
+    }
+    let filled = fixture::world().bridgeward(&["check"]);
+    assert!(!filled.stderr.contains("no file"), "{filled}");
+}
+
+#[test]
 fn check_shows_all_faults_of_all_files_with_their_places() {
     let world = fixture::world();
     world.write("a.xml", "<network>\n  <name>a</name>\n  <forward mode='natt'/>\n</network>\n");

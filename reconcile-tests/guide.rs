@@ -27,14 +27,14 @@ use session::Session;
 
 /// The blocks that no namespace can run: the page, the first command, and why.
 const ON_A_HOST: &[(&str, &str, &str)] = &[
-    ("README.md", "make demo", "`demo.rs` runs it; the other runs these tests"),
-    ("README.md", "make install", "it installs on the host, where systemd is needed besides"),
+    ("README.md", "make demo", "`demo.rs` runs it; the other installs on the host, where systemd is needed besides"),
     (
         "docs/first-steps.md",
         "apt install ./bridgeward_0.1.0-1_amd64.deb",
         "the package is built and installed by contrib/debian/test-package.sh",
     ),
     ("docs/first-steps.md", "make install", "it installs on the host"),
+    ("docs/first-steps.md", "systemctl stop bridgeward", "it needs systemd"),
     ("docs/first-steps.md", "systemctl enable --now bridgeward", "it needs systemd"),
     ("docs/moving.md", "bridgeward diff ", "`libvirt_move.rs` does all of the page with a real libvirtd"),
     ("docs/moving.md", "bridgeward import --quirks libvirt --dry-run", "likewise"),

@@ -38,6 +38,7 @@ mod namespace;
 mod neighbours;
 mod nightly;
 mod other_writer;
+mod packages;
 mod packet;
 mod plan_cases;
 mod plan_laws;

@@ -6,6 +6,7 @@
 set -euo pipefail
 package=$(readlink -f "$1") newer=$(readlink -f "$2")
 root=$(mktemp -d /var/tmp/bridgeward-package.XXXXXX)
+chmod 755 "$root"  # apt and mandb read as users of their own
 end() {
   umount "$root/proc" 2>/dev/null || true
   rm -rf --one-file-system "$root"

@@ -40,6 +40,7 @@ fn pass(settings: &Settings, urge: Urge) -> anyhow::Result<Exit> {
     block_on(async {
         let computed = settings.compute(&settings.config.state).await?;
         settings.show(&computed);
+        settings.show_empty(&computed, &settings.config.state);
         let mut reconciler = settings.reconciler().await?;
         let step = progress::step("comparing with the kernel and writing what differs");
         let mut report = reconciler.urged(&computed, urge).await?;

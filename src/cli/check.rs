@@ -43,6 +43,7 @@ pub fn check(settings: &Settings, options: &Check) -> anyhow::Result<Exit> {
     match options.format {
         Format::Text => {
             settings.show(&computed);
+            settings.show_empty(&computed, paths);
             settings.output.text(&summary(&computed, settings.least))?;
         }
         Format::Json => settings.output.data(&visible::json(&document(&computed)))?,

@@ -27,6 +27,7 @@ const SAVED_LIMIT: u64 = 256 << 20;
 pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     let computed = block_on(settings.compute(&state(settings, options)))?;
     settings.show(&computed);
+    settings.show_empty(&computed, &settings.config.state);
     let Preview { plan, observed, report, .. } = if options.observed.is_empty() {
         live(settings, &computed, options.out.as_deref())?
     } else {

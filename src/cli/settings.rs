@@ -28,6 +28,9 @@ use crate::store::{Store, learned};
 
 const RESOLVING: &str = "reading and resolving the state";
 
+/// Where `make install` puts the example.
+const EXAMPLE: &str = "/usr/share/doc/bridgeward/state";
+
 /// What a command works with.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -149,6 +152,17 @@ impl Settings {
     /// Prints what there is to say about the files.
     pub fn show(&self, computed: &Computed) {
         self.output.diagnostics(&computed.diagnostics, &computed.sources, self.least);
+    }
+
+    /// Says how to begin, where `paths` hold no state file yet.
+    pub fn show_empty(&self, computed: &Computed, paths: &[PathBuf]) {
+        if computed.counts.files == 0 {
+            let places: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            self.output.message(&format!(
+                "note: no file that ends in `.xml` in {}\n  help: {EXAMPLE} is an example to begin with; `bridgeward man bridgeward-state` says what goes into a file",
+                places.join(", ")
+            ));
+        }
     }
 
     /// The tools of this host.
