@@ -92,8 +92,9 @@ guide: ## Build the guide as a book (target/guide); needs mdbook.
 deb: $(BUILT) ## Build a Debian package (target/package/).
 	contrib/debian/build-package.sh $(BINARY)
 
-testdeb: $(BUILT) ## Install, use, upgrade and purge the package in a bare Debian; needs root, debootstrap and a mirror.
+testdeb: $(BUILT) ## Install, use, upgrade and purge the package in a bare Debian, and its service under systemd in a container; needs root, debootstrap, systemd-nspawn and a mirror.
 	contrib/debian/test-package.sh "$$(contrib/debian/build-package.sh $(BINARY))" "$$(contrib/debian/build-package.sh $(BINARY) 2)"
+	contrib/debian/test-service.sh "$$(contrib/debian/build-package.sh $(BINARY))"
 
 portable: ## Build the program with libpcap inside, for every distribution with glibc 2.34 or newer (target/portable/release/bridgeward).
 	contrib/build-tools.sh
@@ -108,7 +109,7 @@ dist: portable ## Build a release tarball with the portable program, and its che
 	rm -rf target/dist/$(RELEASE)
 	$(MAKE) -s install DESTDIR=target/dist/$(RELEASE) BINARY=$(PORTABLE)
 	install -m 0644 target/portable/libpcap/copyright target/dist/$(RELEASE)$(PREFIX)/share/doc/bridgeward/libpcap.copyright
-	install -m 0644 -t target/dist/$(RELEASE) LICENSE LICENSE-MIT LICENSE-APACHE CHANGELOG.md
+	install -m 0644 -t target/dist/$(RELEASE) README.md LICENSE LICENSE-MIT LICENSE-APACHE CHANGELOG.md
 	tar -C target/dist --sort=name --owner=0 --group=0 --numeric-owner -czf target/dist/$(RELEASE).tar.gz $(RELEASE)
 	cd target/dist && sha256sum $(RELEASE).tar.gz > $(RELEASE).tar.gz.sha256
 

@@ -33,6 +33,8 @@ const ON_A_HOST: &[(&str, &str, &str)] = &[
         "apt install ./bridgeward_0.1.0-1_amd64.deb",
         "the package is built and installed by contrib/debian/test-package.sh",
     ),
+    ("docs/first-steps.md", "rpm -i bridgeward-0.1.0-1.x86_64.rpm", "`packages.rs` reads what is in it"),
+    ("docs/first-steps.md", "tar -xzf bridgeward-0.1.0-x86_64-linux.tar.gz", "it installs on the host"),
     ("docs/first-steps.md", "make install", "it installs on the host"),
     ("docs/first-steps.md", "systemctl stop bridgeward", "it needs systemd"),
     ("docs/first-steps.md", "systemctl enable --now bridgeward", "it needs systemd"),

@@ -2,7 +2,7 @@
 # Installs the package on a bare Debian, uses it, upgrades, removes and purges it, and compares the system before and after.
 # usage: contrib/debian/test-package.sh PACKAGE NEWER-PACKAGE [ROOT]   needs root, debootstrap and a mirror; ROOT is a bare Debian to
 # copy in place of a debootstrap of its own. There is no systemd in a chroot: that the unit is enabled is seen in its link, and the
-# daemon is started by hand, in a network namespace that goes with it.
+# daemon is started by hand, in a network namespace that goes with it; test-service.sh sees the rest.
 set -euo pipefail
 package=$(readlink -f "$1") newer=$(readlink -f "$2")
 root=$(mktemp -d /var/tmp/bridgeward-package.XXXXXX)
