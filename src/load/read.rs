@@ -90,7 +90,7 @@ pub(super) fn read(path: &Path, before: Option<&LoadedFile>, trust: &Trust, link
 fn judge(path: &Path, metadata: &Metadata, trust: &Trust, link: bool) -> Result<Vec<Reason>, Reason> {
     // Of what is read or was: a name can mean another file a moment later.
     let of_itself = trust.judge(metadata).map(|exposure| exposed("this file", &exposure));
-    let of_way = || trust.judge_way(path).filter(|_| link);
+    let of_way = || if link { trust.judge_way(path) } else { None };
     let exposed = of_itself.or_else(|| {
         of_way().map(|(directory, exposure)| exposed(&format!("{}, through which this link leads,", directory.display()), &exposure))
     });
