@@ -1,7 +1,7 @@
 //! One pass: `load -> parse -> resolve -> compile -> observe -> plan -> commit -> observe -> verify`, and what to do when a step fails.
 //!
 //! All policy of retrying and giving up is in this folder: [`Reconciler::pass`] runs rounds until a plan comes out empty.
-//! A busy tool is asked again, an object that a tool refuses is set aside ([`isolate`]), a rule that does not stay is named and left alone for a
+//! A busy tool is asked again, an object that a tool refuses is set aside ([`isolate`], [`refusing`]), a rule that does not stay is named and left alone for a
 //! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]). What was read last is not read again while nobody wrote ([`knowledge`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
 //! Rules may be on [`trial`], and a pass may be made without writing anything, or be the one that a plan on paper describes ([`look`]).
 
@@ -13,6 +13,7 @@ pub mod look;
 mod memory;
 pub mod park;
 mod prerequisite;
+mod refusing;
 pub mod report;
 mod setback;
 pub mod trial;
@@ -39,6 +40,7 @@ use isolate::Suspects;
 use knowledge::{Knowledge, Known, Look};
 use park::Parking;
 use prerequisite::Mending;
+use refusing::Refusing;
 use report::{Held, Report, Stuck};
 use setback::{Commit, Setback};
 use trial::Guard;
@@ -54,11 +56,6 @@ const MOST_COMMITS: usize = 8;
 /// How often a busy tool is asked again, and how long the first pause is; each further one is twice as long.
 const BUSY_TRIES: u32 = 6;
 const BUSY_PAUSE: Duration = Duration::from_millis(50);
-/// A refused object is tried again after this time even if nothing of it changed, since what it lacked may be there now; then after twice as long each
-/// time, because a trial shuts its guest for a moment.
-const FIRST_RETRIAL: Duration = Duration::from_mins(1);
-/// But never later than this.
-const LAST_RETRIAL: Duration = Duration::from_mins(15);
 
 /// Brings the kernel to what the files say, and remembers what it installed.
 #[derive(Debug)]
@@ -83,20 +80,6 @@ pub struct Reconciler<K> {
     manage_sysctls: bool,
     /// Those that were looked at last, and their values.
     switches: Option<(BTreeSet<String>, Switches)>,
-}
-
-/// What is known about an object that a tool would not take.
-#[derive(Debug, Clone)]
-struct Refusing {
-    level: desire::Refused,
-    /// The fresh rules that were refused: other ones get a new chance.
-    rules: Option<Arc<ObjectRules>>,
-    since: Instant,
-    /// How long it is left alone.
-    pause: Duration,
-    /// Whether the current pass leaves it alone.
-    rests: bool,
-    held: Held,
 }
 
 /// Why a pass could not be made or not be finished.
@@ -499,10 +482,7 @@ impl<K: Kernel> Reconciler<K> {
     /// Gives refused and stuck objects another chance where their rules changed or time has passed.
     fn forgive(&mut self, computed: &Computed) {
         let fresh = &computed.compiled.objects;
-        self.refused.retain(|object, refusing| fresh.get(object) == refusing.rules.as_ref());
-        for refusing in self.refused.values_mut() {
-            refusing.rests = refusing.since.elapsed() < refusing.pause;
-        }
+        self.refused.retain(|object, refusing| refusing.counts(fresh.get(object)));
         self.stuck.retain(|object, setback| fresh.get(object) == Some(&setback.rules));
     }
 
@@ -521,13 +501,8 @@ impl<K: Kernel> Reconciler<K> {
         let message = format!("{} refuses a rule of it: {}{line}", refusal.command, refusal.words);
         let held = Held { object: object.clone(), keeping: Keeping::Closed, code: "tool-refused".into(), message, place };
         tracing::warn!(object = %object, words = %refusal.words, "a tool refuses the rules of this object; it is set aside");
-        let (pause, held) = match self.refused.remove(&object) {
-            None => (FIRST_RETRIAL, held),
-            // The first refusal names the fresh rule at fault; a later one of older rules must not hide it.
-            Some(before) if before.rests => (before.pause, before.held),
-            Some(before) => (LAST_RETRIAL.min(before.pause * 2), held),
-        };
-        self.refused.insert(object, Refusing { level, rules: fresh.cloned(), since: Instant::now(), pause, rests: true, held });
+        let before = self.refused.remove(&object);
+        self.refused.insert(object, Refusing::new(level, fresh.cloned(), held, before));
         Ok(())
     }
 

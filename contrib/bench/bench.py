@@ -226,7 +226,7 @@ def main():
     options.add_argument("--guests", default="100,1000,3000", help="sizes, separated by commas")
     options.add_argument("--runs", type=int, default=5, help="how often; the median counts")
     options.add_argument("--out", default="target/bench")
-    options.add_argument("--readme", metavar="FILE", help="put the summary between the marks of this document as well")
+    options.add_argument("--readme", metavar="FILE", help="put the summary between the marks of this document as well, and the plot into docs/ beside it")
     options.add_argument("--libvirt", action="store_true", help="the same guests through a real libvirtd as well (20 of them)")
     options = options.parse_args()
     program = os.path.abspath(options.program)
@@ -235,7 +235,7 @@ def main():
     figures = {"machine": report.machine(), "runs": options.runs, "sizes": sizes, "libvirt": beside}
     report.write(options.out, figures)
     if options.readme:
-        report.into(options.readme, report.summary(figures))
+        report.into(options.readme, figures)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import subprocess
 
 DELTAS = ("guest added", "guest changed", "guest removed", "filter redefined")
 BEGIN, END = "<!-- written by make bench: begin -->", "<!-- written by make bench: end -->"
+# Where a document has its plot.
+PLOT = "docs/bench.svg"
 
 
 def machine():
@@ -61,7 +63,8 @@ def table(figures):
 
 def summary(figures):
     """What a README has room for."""
-    lines = rows(figures["sizes"], [*goals(), ("peak memory of the daemon", lambda one: megabytes(one["daemon_peak_bytes"]))])
+    memory = ("peak memory: cold apply, daemon after all of this", lambda one: ", ".join(map(megabytes, (one["watched"]["cold apply"]["peak"], one["daemon_peak_bytes"]))))
+    lines = rows(figures["sizes"], [*goals(), memory])
     return "\n".join(lines) + "\n\n" + "\n".join(notes(figures)) + "\n"
 
 
@@ -146,8 +149,11 @@ def plot(sizes):
     return "\n".join([*out, "</svg>", ""])
 
 
-def into(path, text):
-    """Puts the summary between the marks of a document."""
+def into(path, figures):
+    """Puts the summary between the marks of a document, and the plot beside it."""
+    with open(os.path.join(os.path.dirname(path), PLOT), "w") as file:
+        file.write(plot(figures["sizes"]))
+    text = f"{summary(figures)}\n![wall time against guests, beside the raw tools]({PLOT})\n"
     with open(path) as file:
         document = file.read()
     pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.S)
