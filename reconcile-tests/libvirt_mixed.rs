@@ -164,7 +164,7 @@ impl Host {
             }
             Step::Bind(number) => self.file("nwfilter-binding-create", &binding(number)),
             Step::Unbind(number) => format!("nwfilter-binding-delete vnet{number}"),
-            Step::Redefine(port) => self.file("nwfilter-define", &self.filter.replace("443", &port.to_string())),
+            Step::Redefine(port) => self.file("nwfilter-define", &self.filter.replace("='443'", &format!("='{port}'"))),
             Step::DefineSpare => {
                 self.file("nwfilter-define", "<filter name='spare'><rule action='drop' direction='inout'><icmp/></rule></filter>")
             }
@@ -249,7 +249,7 @@ impl Host {
     /// Compares with what a fresh libvirtd makes of the same objects.
     fn as_a_fresh_libvirtd_would(&self) {
         let mut fresh = Self::new(self.most);
-        fresh.virsh_with("nwfilter-define", &fresh.filter.replace("443", &self.port.to_string()));
+        fresh.virsh_with("nwfilter-define", &fresh.filter.replace("='443'", &format!("='{}'", self.port)));
         for number in self.networks.iter().filter(|(_, network)| network.runs).map(|(number, _)| *number) {
             fresh.step(Step::Create(number), None, false);
         }
