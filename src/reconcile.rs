@@ -2,11 +2,12 @@
 //!
 //! All policy of retrying and giving up is in this folder: [`Reconciler::pass`] runs rounds until a plan comes out empty.
 //! A busy tool is asked again, an object that a tool refuses is set aside ([`isolate`], [`refusing`]), a rule that does not stay is named and left alone for a
-//! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]). What was read last is not read again while nobody wrote ([`knowledge`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
+//! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]), a pass for a firewalld that is at work ([`courtesy`]). What was read last is not read again while nobody wrote ([`knowledge`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
 //! Rules may be on [`trial`], and a pass may be made without writing anything, or be the one that a plan on paper describes ([`look`]).
 
 pub mod cache;
 pub mod compute;
+mod courtesy;
 pub mod isolate;
 mod knowledge;
 pub mod look;
@@ -36,6 +37,7 @@ use crate::ruleset::{ChainId, Family, Observation, Observed};
 use crate::source::Position;
 use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored, WriteLock};
 use compute::Computed;
+use courtesy::{Courtesy, PATIENCE};
 use isolate::Suspects;
 use knowledge::{Knowledge, Known, Look};
 use park::Parking;
@@ -70,6 +72,8 @@ pub struct Reconciler<K> {
     stuck: BTreeMap<Object, Setback>,
     /// Guests that a libvirtd is writing.
     parking: Parking,
+    /// Whom a pass waits for.
+    courtesy: Courtesy,
     /// The rules as they were read last.
     knowledge: Knowledge,
     /// Called after every step that can take long, for a watchdog.
@@ -120,7 +124,7 @@ enum Round {
     Refused(Suspects),
     /// A tool refused something; the next round looks whether somebody else's writing is the reason.
     Doubted,
-    /// Somebody wrote since the rules were read that the plan was made from; the next round reads them.
+    /// Somebody wrote since the rules were read that the plan was made from, or is about to; the next round reads them.
     Overtaken,
     /// A tool was busy.
     Busy(Refusal),
@@ -153,6 +157,8 @@ struct Pass<'a> {
     prospect: BTreeMap<ChainId, Possession>,
     /// How long the rules are to be on trial, until the trial has begun.
     within: Option<Duration>,
+    /// Nobody is waited for after this moment.
+    patience: Instant,
 }
 
 impl<K: Kernel> Reconciler<K> {
@@ -167,6 +173,7 @@ impl<K: Kernel> Reconciler<K> {
             refused: BTreeMap::new(),
             stuck: BTreeMap::new(),
             parking,
+            courtesy: Courtesy::default(),
             knowledge: Knowledge::default(),
             beat: || (),
             guard: None,
@@ -194,6 +201,11 @@ impl<K: Kernel> Reconciler<K> {
     /// Has the next pass read the kernel's rules, whatever the generation says.
     pub fn look_anew(&mut self) {
         self.knowledge.forget();
+    }
+
+    /// Takes in that somebody else's program of this name wrote rules: what it is part of may have to be waited for.
+    pub fn hear(&mut self, command: &str) {
+        self.courtesy.hear(command);
     }
 
     /// The process ids of our tools that committed since the last call; see [`Kernel::writers`].
@@ -341,6 +353,7 @@ impl<K: Kernel> Reconciler<K> {
             desired: Desired::default(),
             prospect: BTreeMap::new(),
             within: None,
+            patience: Instant::now() + PATIENCE,
         }
     }
 
@@ -393,6 +406,7 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     async fn round(&mut self, pass: &mut Pass<'_>) -> Result<Round, Failure> {
+        self.courtesy.give_way(pass.patience).await;
         let mut plan = self.plan(pass).await?;
         if let Some((suspects, before)) = pass.doubted.take() {
             if before == pass.seen.observed {
@@ -421,7 +435,7 @@ impl<K: Kernel> Reconciler<K> {
         }
         self.begin_trial(pass).await?;
         self.intend(pass, &plan)?;
-        if !pass.read && self.kernel.generation() != pass.report.generation {
+        if self.courtesy.must_wait(pass.patience) || !pass.read && self.kernel.generation() != pass.report.generation {
             return Ok(Round::Overtaken);
         }
         for phase in &plan.phases {

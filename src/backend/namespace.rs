@@ -15,6 +15,8 @@ const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 /// The Unix sockets of the calling thread's namespace: a line each, its path at the end.
 const OWN_SOCKETS: &str = "/proc/thread-self/net/unix";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The daemons of libvirt that make or use base chains; each makes them once in its life.
+const DAEMONS: [&str; 4] = ["libvirtd", "virtnetworkd", "virtnwfilterd", "virtqemud"];
 
 /// What a record of installed rules is valid for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,16 +71,41 @@ pub fn sees_kernel_ids() -> bool {
 
 /// A daemon of libvirt that writes firewall rules in the calling thread's network namespace, if one runs where our process namespace lets us see it.
 pub fn libvirt_daemon() -> Option<LibvirtDaemon> {
+    let name = |process: &Process| DAEMONS.into_iter().find(|&daemon| daemon == process.name);
+    let sockets = || fs::read_to_string(OWN_SOCKETS).ok();
+    processes(|name| DAEMONS.contains(&name)).find_map(|process| {
+        let name = name(&process)?;
+        // Without the privilege to look into the process, its sockets tell.
+        let is_ours = process.in_own_namespace.unwrap_or_else(|| listens(name, sockets().as_deref()));
+        is_ours.then_some(LibvirtDaemon { name, pid: process.pid })
+    })
+}
+
+/// A process that we see.
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) name: String,
+    /// Whether it is in the calling thread's network namespace; `None` without the privilege to look into it.
+    pub(super) in_own_namespace: Option<bool>,
+}
+
+/// The living processes that have such a name, as far as our process namespace lets us see them.
+pub(super) fn processes(is_wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Process> {
     let own = fs::read_link(OWN_NAMESPACE).ok();
-    let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    processes.filter_map(|pid| Some(LibvirtDaemon { name: libvirt_name(pid)?, pid })).find(|daemon| {
-        match (&own, fs::read_link(format!("/proc/{}/ns/net", daemon.pid))) {
-            (Some(own), Ok(theirs)) => *own == theirs,
-            // Dead: it may still have a name, but no namespace.
-            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => false,
-            // Without the privilege to look into the process, its sockets tell.
-            _ => listens(daemon.name, fs::read_to_string(OWN_SOCKETS).ok().as_deref()),
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(move |pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
+        if !is_wanted(&name) {
+            return None;
         }
+        let in_own_namespace = match (&own, fs::read_link(format!("/proc/{pid}/ns/net"))) {
+            (Some(own), Ok(theirs)) => Some(*own == theirs),
+            // Dead: it may still have a name, but no namespace.
+            (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => return None,
+            _ => None,
+        };
+        Some(Process { pid, name, in_own_namespace })
     })
 }
 
@@ -93,12 +120,6 @@ fn listens(daemon: &str, sockets: Option<&str>) -> bool {
         modular => format!("/{modular}-sock"),
     };
     sockets.lines().any(|line| line.ends_with(&name))
-}
-
-/// The daemons that make or use base chains; each makes them once in its life.
-fn libvirt_name(pid: u32) -> Option<&'static str> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    ["libvirtd", "virtnetworkd", "virtnwfilterd", "virtqemud"].into_iter().find(|&daemon| daemon == name.trim_end())
 }
 
 /// The number that the kernel gives a network namespace, never twice within one boot; `None` before Linux 5.14.

@@ -77,6 +77,9 @@ impl<K: Kernel> Daemon<K> {
         let news: Vec<Transaction> = transactions.into_iter().filter(|transaction| self.is_news(transaction)).collect();
         let mut others = BTreeSet::new();
         for transaction in news {
+            if let Some(writer) = &transaction.writer {
+                self.reconciler.hear(&writer.command);
+            }
             let moment = self.due(&transaction, now);
             due = Some(due.map_or(moment, |due| due.min(moment)));
             others.extend(transaction.writer);
