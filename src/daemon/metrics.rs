@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use super::history::{Ended, Outcome};
 use super::status::{Kind, Listening, Moment, State, Status, Weight};
@@ -90,78 +90,66 @@ struct Build {
 impl Metrics {
     /// All at zero. `started` is when the daemon came up.
     pub fn new(started: Moment) -> Self {
-        let mut registry = Registry::with_prefix("bridgeward");
-        let build: Family<Build, Gauge> = Family::default();
+        let mut all = Registry::with_prefix("bridgeward");
+        let registry = &mut all;
+        let build = told(registry, "build_info", "Always 1; which program this is", Family::<Build, Gauge>::default());
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
-        registry.register("build_info", "Always 1; which program this is", build);
-        let start = Seconds::default();
-        start.set(seconds(started));
-        registry.register("start_time_seconds", "When the daemon came up, in seconds since 1970", start);
-
-        let metrics = Self {
-            passes: Family::default(),
-            pass_seconds: Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
-            drifts: Family::default(),
-            repaired_rules: Family::default(),
-            repair_seconds: Histogram::new([0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
-            lock_wait_seconds: Histogram::new([0.001, 0.01, 0.1, 1.0, 5.0, 30.0]),
-            tool_errors: Family::default(),
-            back_offs: Counter::default(),
-            last_pass: Seconds::default(),
-            last_verified: Seconds::default(),
-            rules: Family::default(),
-            objects: Family::default(),
-            faults: Gauge::default(),
-            trouble: Gauge::default(),
-            stuck_rules: Gauge::default(),
-            fights: Gauge::default(),
-            prerequisites: Family::default(),
-            learned: Gauge::default(),
-            taps: Gauge::default(),
-            frames: Counter::default(),
-            malformed: Counter::default(),
-            surplus: Counter::default(),
-            registry: Registry::default(),
-        };
-        registry.register("passes", "Passes by what called for them and what came of them", metrics.passes.clone());
-        registry.register("pass_seconds", "Time of a pass, from reading the state to the verified end", metrics.pass_seconds.clone());
-        registry.register("drifts", "Times that a table was found other than the last pass left it", metrics.drifts.clone());
-        registry.register("repaired_rules", "Rules inserted or deleted to mend drift", metrics.repaired_rules.clone());
-        registry.register(
-            "repair_seconds",
-            "Time from the first word of somebody's change of rules to the verified repair",
-            metrics.repair_seconds.clone(),
-        );
-        registry.register("lock_wait_seconds", "Time that a pass waited for another bridgeward", metrics.lock_wait_seconds.clone());
-        registry.register("tool_errors", "Restores that failed: busy, refused, or trouble with the host", metrics.tool_errors.clone());
-        registry.register("back_offs", "Times that somebody who keeps undoing our rules made repairs wait", metrics.back_offs.clone());
-        registry.register("last_pass_timestamp_seconds", "End of the last pass, in seconds since 1970", metrics.last_pass.clone());
-        registry.register(
-            "last_verified_timestamp_seconds",
-            "End of the last pass that saw all rules in place, in seconds since 1970",
-            metrics.last_verified.clone(),
-        );
-        registry.register("rules", "Rules that the state asks for", metrics.rules.clone());
-        registry.register("objects", "Networks and interfaces by how they are", metrics.objects.clone());
-        registry.register("faults", "Errors in the state files", metrics.faults.clone());
-        registry.register("trouble", "What went wrong in the last pass and no object is to blame for", metrics.trouble.clone());
-        registry.register("stuck_rules", "Rules that do not stay as written", metrics.stuck_rules.clone());
-        registry.register("fights", "Chains whose repair waits because somebody keeps undoing it", metrics.fights.clone());
-        registry.register("prerequisites_failing", "What the host has to be like and is not", metrics.prerequisites.clone());
-        registry.register("learned_addresses", "Addresses that were learned and count", metrics.learned.clone());
-        registry.register("learning_taps", "Taps that are listened to", metrics.taps.clone());
-        registry.register(
-            "learning_frames",
-            "Frames of guests that learn, and of their servers, that were looked at",
-            metrics.frames.clone(),
-        );
-        registry.register("learning_malformed_frames", "Frames that were not what they claimed to be", metrics.malformed.clone());
-        registry.register(
-            "learning_surplus_frames",
-            "Frames that were not looked at because their guest sent too many, ten a second of one guest at most",
-            metrics.surplus.clone(),
-        );
-        Self { registry, ..metrics }
+        told(registry, "start_time_seconds", "When the daemon came up, in seconds since 1970", Seconds::default()).set(seconds(started));
+        Self {
+            passes: told(registry, "passes", "Passes by what called for them and what came of them", Family::default()),
+            pass_seconds: told(
+                registry,
+                "pass_seconds",
+                "Time of a pass, from reading the state to the verified end",
+                Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+            ),
+            drifts: told(registry, "drifts", "Times that a table was found other than the last pass left it", Family::default()),
+            repaired_rules: told(registry, "repaired_rules", "Rules inserted or deleted to mend drift", Family::default()),
+            repair_seconds: told(
+                registry,
+                "repair_seconds",
+                "Time from the first word of somebody's change of rules to the verified repair",
+                Histogram::new([0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+            ),
+            lock_wait_seconds: told(
+                registry,
+                "lock_wait_seconds",
+                "Time that a pass waited for another bridgeward",
+                Histogram::new([0.001, 0.01, 0.1, 1.0, 5.0, 30.0]),
+            ),
+            tool_errors: told(registry, "tool_errors", "Restores that failed: busy, refused, or trouble with the host", Family::default()),
+            back_offs: told(registry, "back_offs", "Times that somebody who keeps undoing our rules made repairs wait", Counter::default()),
+            last_pass: told(registry, "last_pass_timestamp_seconds", "End of the last pass, in seconds since 1970", Seconds::default()),
+            last_verified: told(
+                registry,
+                "last_verified_timestamp_seconds",
+                "End of the last pass that saw all rules in place, in seconds since 1970",
+                Seconds::default(),
+            ),
+            rules: told(registry, "rules", "Rules that the state asks for", Family::default()),
+            objects: told(registry, "objects", "Networks and interfaces by how they are", Family::default()),
+            faults: told(registry, "faults", "Errors in the state files", Gauge::default()),
+            trouble: told(registry, "trouble", "What went wrong in the last pass and no object is to blame for", Gauge::default()),
+            stuck_rules: told(registry, "stuck_rules", "Rules that do not stay as written", Gauge::default()),
+            fights: told(registry, "fights", "Chains whose repair waits because somebody keeps undoing it", Gauge::default()),
+            prerequisites: told(registry, "prerequisites_failing", "What the host has to be like and is not", Family::default()),
+            learned: told(registry, "learned_addresses", "Addresses that were learned and count", Gauge::default()),
+            taps: told(registry, "learning_taps", "Taps that are listened to", Gauge::default()),
+            frames: told(
+                registry,
+                "learning_frames",
+                "Frames of guests that learn, and of their servers, that were looked at",
+                Counter::default(),
+            ),
+            malformed: told(registry, "learning_malformed_frames", "Frames that were not what they claimed to be", Counter::default()),
+            surplus: told(
+                registry,
+                "learning_surplus_frames",
+                "Frames that were not looked at because their guest sent too many, ten a second of one guest at most",
+                Counter::default(),
+            ),
+            registry: all,
+        }
     }
 
     /// Takes in a pass.
@@ -274,6 +262,12 @@ impl Metrics {
         }
         out
     }
+}
+
+/// Adds a metric to those that are told of.
+fn told<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 fn seconds(moment: Moment) -> f64 {
