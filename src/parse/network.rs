@@ -77,16 +77,15 @@ fn read_network(element: &Element<'_>, document: Document, quirks: Quirks, diagn
     let uuid = read_uuid(&mut visit, diagnostics);
     let ipv6 = read_flag(visit.filled_attribute("ipv6"), diagnostics);
     read_flag(visit.attribute("trustGuestRxFilters"), diagnostics);
-    let forward = forward::read_forward(visit.child("forward"), quirks, diagnostics);
+    let elements: Vec<_> = visit.children("ip").collect();
+    let addresses = address::read_addresses(&elements, address::Dns::of(element), quirks, diagnostics);
+    let forward = forward::read_forward(visit.child("forward"), &addresses, quirks, diagnostics);
     // A faulty mode is reported once: what depends on it is then not judged.
     let mode = forward.as_ref().map(|(mode, _)| *mode);
     let bridge = read_bridge(&mut visit, mode, diagnostics);
-    let elements: Vec<_> = visit.children("ip").collect();
     if let Some(mode) = mode {
         judge_presence_of_addresses(&elements, mode, element, quirks, diagnostics);
     }
-    let dns = address::Dns::of(element);
-    let addresses = address::read_addresses(&elements, dns, quirks, diagnostics);
     let whole = (addresses.len() == elements.len()).then_some(&addresses[..]);
     service::read_services(&mut visit, mode, whole, quirks, diagnostics);
     visit.finish(diagnostics);

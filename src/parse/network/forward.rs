@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use ipnet::IpNet;
+
 use super::read_flag;
 use crate::addr::{DeviceName, PortRange};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Quirks;
-use crate::model::network::{Forward, Nat};
+use crate::model::network::{Forward, Nat, NetworkAddress};
 use crate::parse::value::{read_decimal, read_device, read_ip, read_keyword, require};
 use crate::parse::visit::Visit;
 use crate::parse::xml::Element;
@@ -54,15 +56,20 @@ impl Mode {
     }
 }
 
-/// Reads `<forward>`; `None` when the mode itself is faulty.
-pub(super) fn read_forward(element: Option<&Element<'_>>, quirks: Quirks, diagnostics: &mut Vec<Diagnostic>) -> Option<(Mode, Forward)> {
+/// Reads `<forward>` of a network with these addresses; `None` when the mode itself is faulty.
+pub(super) fn read_forward(
+    element: Option<&Element<'_>>,
+    addresses: &[NetworkAddress],
+    quirks: Quirks,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<(Mode, Forward)> {
     let Some(element) = element else { return Some((Mode::Isolated, Forward::Isolated)) };
     let mut visit = Visit::new(element);
     let mode = read_mode(&mut visit, diagnostics);
     visit.ignore(&["managed"], &[]);
     read_driver(&mut visit, diagnostics);
     let device = read_device_list(&mut visit, mode, diagnostics);
-    let nat = read_nat_element(&mut visit, mode, quirks, diagnostics);
+    let nat = read_nat_element(&mut visit, mode, addresses, quirks, diagnostics);
     visit.finish(diagnostics);
     let mode = mode?;
     let forward = match mode {
@@ -206,6 +213,7 @@ struct Translation {
 fn read_nat_element(
     visit: &mut Visit<'_>,
     mode: Option<Mode>,
+    own: &[NetworkAddress],
     quirks: Quirks,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Spanned<Translation>> {
@@ -217,7 +225,10 @@ fn read_nat_element(
     let mut nat = Visit::new(element);
     let ipv6 = read_flag(nat.attribute("ipv6"), diagnostics);
     let addresses = only_child(&mut nat, "address", diagnostics).and_then(|element| read_nat_addresses(element, quirks, diagnostics));
-    let ports = only_child(&mut nat, "port", diagnostics).and_then(|element| read_nat_ports(element, diagnostics));
+    let translated = own.iter().any(|own| ipv6 || matches!(own.address, IpNet::V4(_)));
+    // libvirt starts a network whose range of ports no rule uses, whatever the range is.
+    let one_port = if translated || quirks == Quirks::Fixed { Severity::Error } else { Severity::Warning };
+    let ports = only_child(&mut nat, "port", diagnostics).and_then(|element| read_nat_ports(element, one_port, diagnostics));
     nat.finish(diagnostics);
     Some(Spanned::new(Translation { ipv6, addresses, ports }, element.span))
 }
@@ -263,8 +274,8 @@ fn read_nat_address(
     }
 }
 
-/// `nat/port`: `None` when it is 0 to 0, which means the default.
-fn read_nat_ports(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<PortRange> {
+/// `nat/port`: `None` when it is 0 to 0, which means the default. `one_port` is what to make of a range of one port, which libvirt's rules cannot have.
+fn read_nat_ports(element: &Element<'_>, one_port: Severity, diagnostics: &mut Vec<Diagnostic>) -> Option<PortRange> {
     let mut visit = Visit::new(element);
     let start = read_port(&mut visit, "start", diagnostics);
     let end = read_port(&mut visit, "end", diagnostics);
@@ -282,7 +293,11 @@ fn read_nat_ports(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> O
         (port, _) => {
             let message = format!("the range has the one port `{port}`");
             let fault = Diagnostic::error("nat-port-single", message, end.span, "expected a port above the start");
-            diagnostics.push(fault.also(start.span, "the start").help("libvirt defines such a network but cannot start it"));
+            let help = match one_port {
+                Severity::Error => "libvirt defines such a network but cannot start it",
+                _ => "no rule uses it: nothing of this network is translated",
+            };
+            diagnostics.push(Diagnostic { severity: one_port, ..fault.also(start.span, "the start").help(help) });
             None
         }
     }
