@@ -216,6 +216,38 @@ async fn an_unreadable_family_is_never_taken_for_an_empty_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_interface_whose_filter_is_taken_out_waits_only_for_files_that_may_define_it() {
+    let faulty =
+        "<domain><name>vm1</name><devices><interface type='bridge'><mac address='x'/><target dev='vnet1'/></interface></devices></domain>";
+    let cases = [
+        ("<filterbinding", true),
+        ("<interface><target dev='vnet0'/>", true),
+        // Behind the fault there may be anything.
+        ("<domain><name>vm1</name><devices><interface><target dev='vnet1'/></interface>", true),
+        (faulty, false),
+        ("<filterbinding><portdev name='vnet1'/>", false),
+        ("<filter name='other'><rule", false),
+        ("<network><name>lab</name>", false),
+    ];
+    for (text, stays) in cases {
+        let host = Host::new(3, Silent);
+        let file = |name: &str| host.directory.path().join("state").join(name);
+        host.pass().await.expect("the host is fine");
+        let bare = "<interface type='bridge'><mac address='52:54:00:00:00:00'/><target dev='vnet0'/></interface>";
+        fs::write(file("vnet0.xml"), bare).expect("writable");
+        fs::remove_file(file("vnet2.xml")).expect("it is there");
+        fs::write(file("broken.xml"), text).expect("writable");
+        let report = host.pass().await.expect("the host is fine");
+        assert_eq!(host.holds(Family::Ipv4, "FO-vnet0"), stays, "{text}: {}", report.text());
+        assert!(host.holds(Family::Ipv4, "FO-vnet2"), "{text}: without a file it is absent");
+        fs::remove_file(file("broken.xml")).expect("it is there");
+        assert!(host.pass().await.expect("the host is fine").is_clean(), "{text}");
+        assert!(!host.holds(Family::Ipv4, "FO-vnet0") && !host.holds(Family::Ipv4, "FO-vnet2"), "{text}");
+        assert!(host.holds(Family::Ipv4, "FO-vnet1"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_deletes_nothing_and_what_it_defined_is_reported() {
     let host = Host::new(3, Silent);
     host.pass().await.expect("the host is fine");

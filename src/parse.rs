@@ -120,7 +120,13 @@ fn recover_names(root: &Element<'_>, parsed: &mut Parsed) {
     match kind_of(root) {
         Some(Kind::Network) => network::recover_network(root, parsed),
         Some(Kind::Filter) => filter::recover_filter(root, parsed),
-        Some(Kind::Interfaces) => interface::recover_interfaces(root, parsed),
+        Some(Kind::Interfaces) => {
+            interface::recover_interfaces(root, parsed);
+            // Behind the fault there may be more of them.
+            if matches!(root.name, "domain" | "domstatus") && parsed.broken.iter().all(|broken| broken.what != BrokenKind::Unknown) {
+                parsed.broken.push(Broken { what: BrokenKind::Unknown, span: root.span });
+            }
+        }
         Some(Kind::Bystander) => {}
         None => parsed.broken.push(Broken { what: BrokenKind::Unknown, span: root.span }),
     }

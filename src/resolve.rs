@@ -28,7 +28,7 @@ use crate::model::filter::{Action, AttributeName, Chain, Direction, Filter, Lite
 use crate::model::learned::{Claimant, Learned};
 use crate::model::network::{Forward, NetworkAddress};
 use crate::model::{Object, Quirks};
-use crate::parse::Parsed;
+use crate::parse::{BrokenKind, Parsed};
 use crate::source::Span;
 
 use finding::Findings;
@@ -46,6 +46,8 @@ pub struct Resolved {
     pub held: Vec<Held>,
     /// True while some file is broken: then nothing may be deleted on the ground of being absent.
     pub incomplete: bool,
+    /// Objects that a sound file defines, and that have no rules: they are not absent. Empty of those that a broken file may be the one to define.
+    pub unruled: BTreeSet<Object>,
     /// The last five bytes of the addresses by which interfaces are matched to their taps: no other device matters.
     pub sought: BTreeSet<[u8; 5]>,
     /// Everything found on the way, parse diagnostics not included.
@@ -207,15 +209,31 @@ pub fn resolve_again(
     let mut findings = Findings::of_broken(&documents);
     let library = Library::gather(&documents, stock, &mut findings);
     let networks = network::settle(&documents, &mut findings);
-    let taps = interface::settle(&documents, &networks, links, &mut findings);
+    let (taps, bare): (Vec<_>, Vec<_>) =
+        interface::settle(&documents, &networks, links, &mut findings).into_iter().partition(|tap| tap.interface.filter.is_some());
     let guests = memo.guests(&taps, &library, learned, quirks, &mut findings);
     let used = taps.iter().filter_map(|tap| tap.interface.filter.as_ref()).map(|reference| &*reference.filter.value);
     library.report(used, &mut findings);
+    let broken: Vec<&BrokenKind> = documents.iter().flat_map(|document| &document.broken).map(|broken| &broken.what).collect();
+    let external = networks.iter().filter(|network| network.forward == Forward::External).map(|network| network::object(network));
+    let unruled = external.chain(bare.into_iter().map(|tap| Object::Interface(tap.device)));
+    // Whoever is held for what is found in here has a fault of its own.
+    let unruled = unruled.filter(|object| !findings.is_held(object) && !broken.iter().any(|broken| may_define(broken, object))).collect();
     let networks = network::policies(&networks, &findings);
-    let incomplete = documents.iter().any(|document| !document.broken.is_empty());
+    let incomplete = !broken.is_empty();
     let (held, diagnostics) = findings.finish();
     let sought = interface::sought(&documents);
-    Resolved { networks, guests, held, incomplete, sought, diagnostics }
+    Resolved { networks, guests, held, incomplete, unruled, sought, diagnostics }
+}
+
+/// Whether something broken may be the definition of an object that another file defines as well, and then counts instead of it or beside it.
+fn may_define(broken: &BrokenKind, object: &Object) -> bool {
+    match (broken, object) {
+        (BrokenKind::Unknown, _) => true,
+        (BrokenKind::Filter(_), _) => false,
+        // A status document counts instead of the network with its UUID, which is not known of a broken one.
+        (BrokenKind::Object(broken), object) => broken == object || matches!((broken, object), (Object::Network(_), Object::Network(_))),
+    }
 }
 
 impl Resolved {

@@ -91,11 +91,9 @@ pub fn desire(
         desired.objects.remove(object);
         kept.insert(object.clone(), keep(object, refusal, installed, |device| living.contains(device), &mut desired));
     }
-    // A sound network may have no rule at all, and is not absent for it.
-    let networks: BTreeSet<&str> = resolved.networks.iter().map(|network| &*network.name).collect();
-    let is_sound_network = |object: &Object| matches!(object, Object::Network(name) if networks.contains(name.as_str()));
     for (object, rules) in installed.objects.iter().filter(|(object, _)| !kept.contains_key(*object)) {
-        if desired.objects.contains_key(object) || is_sound_network(object) {
+        // A sound network without any rule is compiled, too.
+        if desired.objects.contains_key(object) || resolved.unruled.contains(object) {
             desired.outgrown.extend(rules.keys.iter().cloned());
         } else if resolved.incomplete {
             desired.objects.insert(object.clone(), Arc::clone(rules));

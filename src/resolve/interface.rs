@@ -28,7 +28,7 @@ pub(super) struct Tap<'a> {
     pub interface: &'a Interface,
 }
 
-/// The taps that have a filter and are not held, by device.
+/// The taps that are not held, with and without a filter, by device.
 pub(super) fn settle<'a>(documents: &[&'a Parsed], networks: &[&'a Network], links: &[Link], findings: &mut Findings) -> Vec<Tap<'a>> {
     let mut interfaces: Vec<&Interface> = documents.iter().flat_map(|document| &document.interfaces).collect();
     interfaces.sort_by_key(|interface| interface.span);
@@ -40,10 +40,7 @@ pub(super) fn settle<'a>(documents: &[&'a Parsed], networks: &[&'a Network], lin
     refuse_shared_devices(&taps, findings);
     refuse_shared_owners(&taps, findings);
     refuse_bridges(&taps, networks, findings);
-    let mut taps: Vec<Tap> = taps
-        .into_iter()
-        .filter(|tap| tap.interface.filter.is_some() && !findings.is_held(&Object::Interface(tap.device.clone())))
-        .collect();
+    let mut taps: Vec<Tap> = taps.into_iter().filter(|tap| !findings.is_held(&Object::Interface(tap.device.clone()))).collect();
     taps.sort_by(|a, b| a.device.cmp(&b.device));
     taps
 }

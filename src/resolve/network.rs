@@ -50,7 +50,8 @@ fn policy(network: &Network) -> Option<NetworkPolicy> {
     })
 }
 
-fn object(network: &Network) -> Object {
+/// A network as an object.
+pub(super) fn object(network: &Network) -> Object {
     Object::Network(network.name.value.clone())
 }
 

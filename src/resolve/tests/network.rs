@@ -131,6 +131,17 @@ fn a_file_of_which_nothing_could_be_told_makes_the_policy_incomplete() {
 }
 
 #[test]
+fn a_network_that_became_external_has_no_rules_unless_a_broken_file_may_define_it() {
+    let external = || Parsed { networks: vec![Network { forward: Forward::External, ..network("lab", 1, "br0") }], ..Parsed::default() };
+    let unruled = |what| fixed(&[external(), broken(what)]).unruled.len();
+    assert_eq!(unruled(BrokenKind::Filter("web".into())), 1);
+    assert_eq!(unruled(BrokenKind::Object(Object::Interface(device("vnet0")))), 1);
+    assert_eq!(unruled(BrokenKind::Object(Object::Network("lab".into()))), 0);
+    assert_eq!(unruled(BrokenKind::Object(Object::Network("dmz".into()))), 0, "its status may have this one's UUID");
+    assert_eq!(unruled(BrokenKind::Unknown), 0);
+}
+
+#[test]
 fn a_bridge_is_no_guests_device() {
     let documents = [
         Parsed { networks: vec![network("lab", 1, "virbr1")], ..Parsed::default() },
