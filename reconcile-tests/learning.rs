@@ -10,6 +10,9 @@ mod lease;
 
 use crate::world::{Daemon, World};
 
+/// Learns by DHCP alone, from this server.
+const DHCP: &[(&str, &str)] = &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.40.0.1")];
+
 /// How udhcpc tells of its lease: the address goes to the device, as every client does it.
 const SCRIPT: &str = "#!/bin/sh
 case $1 in
@@ -50,6 +53,15 @@ fn guest(number: usize, parameters: &[(&str, &str)]) -> String {
         "<interface type='bridge'><mac address='52:54:00:40:00:0{number}'/><source bridge='br-lab'/><target dev='vnet{number}'/>
          <filterref filter='clean-traffic'>{parameters}</filterref></interface>\n"
     )
+}
+
+/// A guest with these parameters, and a daemon that waits for its address.
+fn waiting(parameters: &[(&str, &str)], arguments: &[&str]) -> (World, Daemon) {
+    let world = bridged(1);
+    world.write("vnet0.xml", &guest(0, parameters));
+    let mut daemon = world.run(arguments);
+    wait_until_closed(&world, &mut daemon, 0);
+    (world, daemon)
 }
 
 /// Whether a ping from this guest to the server is answered.

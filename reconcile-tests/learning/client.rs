@@ -1,7 +1,7 @@
 //! dhcpcd as the client, for both protocols: a lease from its beginning to its end, with the daemon killed and started between every two steps.
 
-use super::lease::{DHCP, again, serve, until};
-use super::{allow_ipv6, bridged, give_ipv6, guest, reaches, reaches_ipv6, wait_until_closed};
+use super::lease::{again, serve, until};
+use super::{DHCP, allow_ipv6, bridged, give_ipv6, guest, reaches, reaches_ipv6, wait_until_closed};
 use crate::world::{Server, World};
 
 /// No probes for duplicates, which wait for seconds, and no routers.

@@ -11,8 +11,7 @@ use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilde
 use rustix::net::{SendFlags, send};
 use serde_json::Value;
 
-use super::lease::DHCP;
-use super::{bridged, guest, plug, reaches, wait_until_closed, wait_until_known};
+use super::{DHCP, plug, reaches, wait_until_known, waiting};
 use crate::enforcement::wire::packet_socket;
 use crate::namespace::inside;
 use crate::world::{Daemon, World};
@@ -107,12 +106,16 @@ fn reaches_from(world: &World, last: u8) -> bool {
     reaches(world, 0, &format!("-I 10.40.0.{last}"))
 }
 
+/// A guest that waits for an address, the place of its server, and its own.
+fn heard(parameters: &[(&str, &str)], arguments: &[&str]) -> (World, Daemon, OwnedFd, OwnedFd) {
+    let (world, daemon) = waiting(parameters, arguments);
+    let (tap, own) = (place(&world, None, "vnet0"), place(&world, Some("guest0"), "eth0"));
+    (world, daemon, tap, own)
+}
+
 #[test]
 fn an_acknowledgement_of_a_rogue_server_does_nothing() {
-    let world = bridged(1);
-    world.write("vnet0.xml", &guest(0, DHCP));
-    let mut daemon = world.run(&[]);
-    wait_until_closed(&world, &mut daemon, 0);
+    let (world, mut daemon) = waiting(DHCP, &[]);
     world.sh("ip -n guest0 addr add 10.40.0.77/24 dev eth0");
     // By way of the bridge the interim rules drop a rogue's frame; straight on the tap it is heard, and not believed.
     for (device, last) in [("br-lab", 50), ("vnet0", 51)] {
@@ -133,11 +136,7 @@ fn an_acknowledgement_of_a_rogue_server_does_nothing() {
 
 #[test]
 fn a_refusal_takes_the_lease_that_was_asked_for_and_one_of_a_rogue_does_nothing() {
-    let world = bridged(1);
-    world.write("vnet0.xml", &guest(0, DHCP));
-    let mut daemon = world.run(&[]);
-    wait_until_closed(&world, &mut daemon, 0);
-    let (tap, own) = (place(&world, None, "vnet0"), place(&world, Some("guest0"), "eth0"));
+    let (world, mut daemon, tap, own) = heard(DHCP, &[]);
     put(&acknowledgement(NAMED, 50), &tap);
     put(&acknowledgement(NAMED, 77), &tap);
     wait_until_known(&world, &mut daemon, 0, "10.40.0.77");
@@ -159,19 +158,9 @@ fn a_refusal_takes_the_lease_that_was_asked_for_and_one_of_a_rogue_does_nothing(
     world.assert_in_sync();
 }
 
-/// A guest that waits for a lease, the place of its server, and its own.
-fn waiting(parameters: &[(&str, &str)], arguments: &[&str]) -> (World, Daemon, OwnedFd, OwnedFd) {
-    let world = bridged(1);
-    world.write("vnet0.xml", &guest(0, parameters));
-    let mut daemon = world.run(arguments);
-    daemon.wait_until("vnet0 is closed", || world.save("ebtables").contains("-A libvirt-I-vnet0 -j DROP"));
-    let (tap, own) = (place(&world, None, "vnet0"), place(&world, Some("guest0"), "eth0"));
-    (world, daemon, tap, own)
-}
-
 #[test]
 fn a_frame_of_the_guest_is_never_the_servers_nor_the_other_way_round() {
-    let (world, mut daemon, tap, own) = waiting(DHCP, &[]);
+    let (world, mut daemon, tap, own) = heard(DHCP, &[]);
     // The guest plays its server, under another Ethernet address and under its own.
     put(&acknowledgement(NAMED, 77), &own);
     put(&frame(GUEST, NAMED, (67, 68), &lease(77, 120)), &own);
@@ -191,7 +180,7 @@ fn a_frame_of_the_guest_is_never_the_servers_nor_the_other_way_round() {
 
 #[test]
 fn two_vlan_tags_are_looked_behind_and_no_more_both_ways() {
-    let (world, mut daemon, tap, own) = waiting(DHCP, &[]);
+    let (world, mut daemon, tap, own) = heard(DHCP, &[]);
     put(&tagged(&acknowledgement(NAMED, 77), 3), &tap);
     for tags in 1..=2_u8 {
         put(&tagged(&acknowledgement(NAMED, 50 + tags), tags.into()), &tap);
@@ -208,7 +197,7 @@ fn two_vlan_tags_are_looked_behind_and_no_more_both_ways() {
 
 #[test]
 fn libvirt_quirks_look_behind_fewer_tags_and_believe_every_server_but_no_arp() {
-    let (world, mut daemon, tap, own) = waiting(&[("CTRL_IP_LEARNING", "any")], &["--quirks", "libvirt"]);
+    let (world, mut daemon, tap, own) = heard(&[("CTRL_IP_LEARNING", "any")], &["--quirks", "libvirt"]);
     let says = |last| frame(GUEST, Ipv4Addr::new(10, 40, 0, last), (9, 9), b"here");
     put(&arp_of(71), &own);
     put(&tagged(&says(72), 2), &own);
@@ -217,7 +206,7 @@ fn libvirt_quirks_look_behind_fewer_tags_and_believe_every_server_but_no_arp() {
     assert!(!is_known(&world, "10.40.0.71") && !is_known(&world, "10.40.0.72"));
     drop((daemon, world, tap));
 
-    let (world, mut daemon, tap, own) = waiting(DHCP, &["--quirks", "libvirt"]);
+    let (world, mut daemon, tap, own) = heard(DHCP, &["--quirks", "libvirt"]);
     put(&tagged(&acknowledgement(NAMED, 71), 1), &tap);
     put(&acknowledgement(NAMED, 72), &own);
     put(&acknowledgement(ROGUE, 50), &tap);
@@ -227,7 +216,7 @@ fn libvirt_quirks_look_behind_fewer_tags_and_believe_every_server_but_no_arp() {
 
 #[test]
 fn a_lease_ends_when_its_time_is_over() {
-    let (world, mut daemon, tap, _) = waiting(DHCP, &[]);
+    let (world, mut daemon, tap, _) = heard(DHCP, &[]);
     world.sh("ip -n guest0 addr add 10.40.0.50/24 dev eth0");
     put(&acknowledgement(NAMED, 51), &tap);
     put(&frame(SERVER, NAMED, (67, 68), &lease(50, 5)), &tap);
@@ -240,7 +229,7 @@ fn a_lease_ends_when_its_time_is_over() {
 
 #[test]
 fn long_and_relayed_answers_count_and_malformed_ones_are_counted() {
-    let (world, mut daemon, tap, _) = waiting(DHCP, &[]);
+    let (world, mut daemon, tap, _) = heard(DHCP, &[]);
     let [options, hardware_length, relay] = [240, 2, 24];
     let mut malformed = lease(77, 120);
     malformed[hardware_length] = 200;
@@ -274,7 +263,7 @@ fn long_and_relayed_answers_count_and_malformed_ones_are_counted() {
 
 #[test]
 fn a_tap_that_is_made_anew_keeps_its_lease_and_is_listened_to() {
-    let (world, mut daemon, tap, _) = waiting(DHCP, &[]);
+    let (world, mut daemon, tap, _) = heard(DHCP, &[]);
     put(&acknowledgement(NAMED, 50), &tap);
     wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
     world.sh("ip link del vnet0");

@@ -2,12 +2,10 @@
 
 use rustix::process::Signal;
 
-use super::{bridged, guest, reaches, wait_until_closed, wait_until_known};
+use super::{DHCP, bridged, guest, reaches, wait_until_closed, wait_until_known, waiting};
 use serde_json::Value;
 
 use crate::world::{Daemon, Server, World};
-
-pub(super) const DHCP: &[(&str, &str)] = &[("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.40.0.1")];
 
 /// dnsmasq on the bridge, with a range of addresses and the seconds for which it gives them: 120 at least.
 pub(super) fn serve(world: &World, range: &str) -> Server {
@@ -20,18 +18,15 @@ fn dnsmasq(world: &World, name: &str, place: &str, device: &str, range: &str) ->
 }
 
 /// A guest that waits for a lease, the daemon that listens, and the server.
-fn waiting(range: &str) -> (World, Daemon, Server) {
-    let world = bridged(1);
-    world.write("vnet0.xml", &guest(0, DHCP));
+fn served(range: &str) -> (World, Daemon, Server) {
+    let (world, daemon) = waiting(DHCP, &[]);
     let server = serve(&world, range);
-    let mut daemon = world.run(&[]);
-    wait_until_closed(&world, &mut daemon, 0);
     (world, daemon, server)
 }
 
 /// The same guest with a lease of 10.40.0.50 for two minutes, or for ever.
 fn leased(seconds: &str) -> (World, Daemon, Server) {
-    let (world, mut daemon, server) = waiting(&format!("10.40.0.50,10.40.0.50,{seconds}"));
+    let (world, mut daemon, server) = served(&format!("10.40.0.50,10.40.0.50,{seconds}"));
     obtain(&world, &mut daemon, 0);
     wait_until_known(&world, &mut daemon, 0, "10.40.0.50");
     (world, daemon, server)
@@ -63,7 +58,7 @@ pub(super) fn until(world: &World) -> u64 {
 
 #[test]
 fn a_lease_opens_renews_and_a_release_closes_over_restarts() {
-    let (world, daemon, server) = waiting("10.40.0.50,10.40.0.50,120");
+    let (world, daemon, server) = served("10.40.0.50,10.40.0.50,120");
     world.sh("ip -n guest0 addr add 10.40.0.50/24 dev eth0");
     assert!(!reaches(&world, 0, ""), "closed to all but DHCP, even with the right address");
     let mut daemon = again(&world, daemon);
