@@ -2,7 +2,7 @@
 //! arrives, or does not, as the row says.
 //!
 //! A recipe is a section. A block of XML whose first line is a comment with a path is that file of the state. A table whose first columns are `from`, `to` and `packet`
-//! is tried, row by row, after one `apply` of the files above it.
+//! is tried, row by row, after one `apply` of the files above it. Commands (`sh,host`) are run where they stand, on the host without rules of ours as well.
 
 mod lab;
 mod packet;
@@ -49,9 +49,10 @@ struct Row {
     outcome: String,
 }
 
-/// The files and the tables of a section, in their order.
+/// The files, the commands and the tables of a section, in their order.
 enum Step {
     File { name: String, text: String },
+    Commands(String),
     Table(Vec<Row>),
 }
 
@@ -75,6 +76,7 @@ fn steps(title: &str) -> Vec<Step> {
                 let name = name.unwrap_or_else(|| panic!("docs/cookbook.md:{line}: the first line names no file"));
                 steps.push(Step::File { name: name.to_owned(), text });
             }
+            Part::Code(info, text) if within && info == "sh,host" => steps.push(Step::Commands(text)),
             Part::Table(rows) if within && rows[0].starts_with(&["from".to_owned(), "to".to_owned(), "packet".to_owned()]) => {
                 // Behind the names of the columns and the line below them.
                 let rows = rows[1..].iter().enumerate().map(|(number, cells)| {
@@ -99,6 +101,7 @@ fn try_recipe(title: &str) {
     for step in &steps {
         match step {
             Step::File { name, text } => guarded.write(name, text),
+            Step::Commands(text) => [&open, &guarded].iter().for_each(|lab| drop(lab.world.sh(text))),
             Step::Table(rows) => {
                 let checked = guarded.world.bridgeward(&["check", "--strict"]);
                 assert_eq!(checked.code, Some(0), "{checked}");

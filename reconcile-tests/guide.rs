@@ -29,6 +29,11 @@ use session::Session;
 const ON_A_HOST: &[(&str, &str, &str)] = &[
     ("README.md", "make demo", "`demo.rs` runs it; the other installs on the host, where systemd is needed besides"),
     (
+        "docs/cookbook.md",
+        "iptables -t nat -A PREROUTING -d 203.0.113.9 -p tcp --dport 80 -j DNAT --to 10.40.0.10",
+        "`cookbook.rs` runs it on the host of the recipes",
+    ),
+    (
         "docs/first-steps.md",
         "apt install ./bridgeward_0.1.0-1_amd64.deb",
         "the package is built and installed by contrib/debian/test-package.sh",

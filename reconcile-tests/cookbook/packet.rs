@@ -1,4 +1,4 @@
-//! Packets in the words of the page: `tcp 443`, `answer to udp 53`, `arp reply, as 10.40.0.66`, `tcp 80 over ipv6`, `ping, vlan 7`.
+//! Packets in the words of the page: `tcp 443`, `answer to udp 53`, `arp reply, as 10.40.0.66`, `tcp 80 over ipv6`, `tcp 80, at 203.0.113.9`, `ping, vlan 7`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -40,6 +40,9 @@ pub fn packet(from: &Place, to: &Place, words: &str, port: u16, mark: &[u8], ask
     for option in options.split(", ").filter(|option| !option.is_empty()) {
         match option.split_once(' ') {
             Some(("as", liar)) => lie(&mut ends, liar),
+            Some(("at", address)) => {
+                ends.ipv4.1 = address.parse().unwrap_or_else(|_| panic!("docs/cookbook.md: `{address}` is no IPv4 address"));
+            }
             Some(("vlan", number)) => vlan = Some(number.parse::<u16>().expect("a VLAN has a number")),
             _ => panic!("docs/cookbook.md: `{option}` says nothing about a packet"),
         }
