@@ -42,6 +42,7 @@ cases! {
     a_rule_that_names_nobody_goes
     an_open_chain_returns_at_its_end
     base_chains_of_ours_go_when_empty
+    base_chains_that_nothing_needs_go_while_a_file_is_broken
     blocks_in_another_order_are_in_sync
     duplicates_of_ours_go
     exclusive_scope_removes_strangers

@@ -65,7 +65,8 @@ pub(super) fn files(paths: &[PathBuf], limits: Limits, trust: &Trust) -> Result<
             search.add(path.clone(), true, false)?;
         }
     }
-    search.listing.files.sort_by(|a, b| (a.link, &a.path).cmp(&(b.link, &b.path)));
+    // By bytes, as the result is sorted in the end: comparing paths piece by piece takes longer than to look at all the files.
+    search.listing.files.sort_by(|a, b| (a.link, a.path.as_os_str()).cmp(&(b.link, b.path.as_os_str())));
     Ok(search.listing)
 }
 

@@ -310,7 +310,6 @@ impl<'w> Work<'_, 'w> {
         let jump = base.jump();
         let hooked = |parent: &ChainName, rule: &LiveRule| parent.as_str() == base.parent && *rule == LiveRule::Known(jump.clone());
         !desired.libvirtd
-            && !desired.incomplete
             && desired.made.contains(&id)
             && self.settled.get(chain).is_none_or(Vec::is_empty)
             && !self.live.foreign_targets.contains(chain)
