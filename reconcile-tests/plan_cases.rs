@@ -49,6 +49,7 @@ cases! {
     foreign_rules_in_shared_chains_stay
     hooks_first_moves_hooks_to_the_head
     temporary_chains_are_left_to_libvirtd
+    where_nothing_is_filtered_all_families_go_at_once
 }
 
 fn root() -> PathBuf {

@@ -14,7 +14,8 @@
 //! to a chain that drops, for what they send and receive. The gate goes last. Then, before iptables changes, a packet that
 //! passes met only tightened guests (so the old ebtables let it pass, as the old iptables does) or loosening ones that are
 //! still old; after it, likewise with "new" for "old". A plan without filter rules of iptables or without ebtables has one
-//! phase.
+//! phase. So has one that only tightens in ebtables where the old iptables lets everything pass, as after a flush: whatever comes first, a packet
+//! that passes then was let through by both of the old ones. It takes as long as the slower of the two.
 //!
 //! Whether an edit tightens is judged coarsely: a doubt costs a gate for some milliseconds, never a hole.
 
@@ -65,6 +66,10 @@ pub fn phases(work: &Work<'_>, remarks: &mut BTreeSet<Remark>) -> Vec<Phase> {
     let only_bridge =
         |tables: Vec<TableEdits>| if tables.is_empty() { BTreeMap::new() } else { BTreeMap::from([(Family::Bridge, tables)]) };
     if loosening.is_empty() && gated.is_empty() {
+        if families.keys().all(|family| work.passes_everything(*family)) {
+            families.insert(Family::Bridge, bridge);
+            return phases_of([families]);
+        }
         return phases_of([only_bridge(bridge), families]);
     }
     if gated.is_empty() && guests.values().all(|effect| *effect == Effect::LOOSENS) {
@@ -153,6 +158,15 @@ impl Work<'_> {
         // Edits without effect (of chains that nothing reaches) are in nobody's way: they go first.
         guests.values_mut().filter(|effect| **effect == Effect::default()).for_each(|effect| *effect = Effect::TIGHTENS);
         guests
+    }
+
+    /// Whether the filter table of a family stops no packet.
+    fn passes_everything(&self, family: Family) -> bool {
+        let table = self.live.get(&family).and_then(|tables| tables.get(&Table::Filter));
+        table.is_none_or(|table| {
+            let mut built_in = table.chains.iter().filter(|(name, _)| chain_name::is_builtin(family, Table::Filter, name.as_str()));
+            built_in.all(|(_, chain)| chain.rules.is_empty() && chain.policy == Some(Policy::Accept))
+        })
     }
 
     /// The chains that live rules of the built-in chains of ebtables jump to.
