@@ -1,4 +1,4 @@
-// The program's decoders, as they are in its sources, without the rest of it. Included, for `crate::` in them has to be the target's root.
+// Included by the targets that decode, for `crate::` has to be their root: the program's decoders, as they are in its sources, without the rest of it.
 
 #[path = "../../src/addr.rs"]
 #[allow(dead_code)]
