@@ -196,7 +196,7 @@ fn ip_matches(family: Family) -> BoxedStrategy<Vec<IpMatch>> {
 }
 
 /// Text with everything that could end a word, a line or a quotation.
-fn comment() -> impl Strategy<Value = String> {
+pub fn comment() -> impl Strategy<Value = String> {
     let nasty =
         select(vec!['"', '\\', '\'', '$', '`', ';', '-', '!', ' ', '\t', '#', '\u{7f}', '\u{1b}', 'é', '\u{80}', '\u{1f525}', '\n']);
     let char = prop_oneof![2 => nasty, 2 => proptest::char::range('a', 'z'), 1 => any::<char>()];
