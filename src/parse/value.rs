@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use uuid::Uuid;
 
-use super::visit::with_suggestion;
+use super::visit::{MAX_REMARKS, with_suggestion};
 use super::xml::Attribute;
 use crate::addr::{DeviceName, Mac};
 use crate::diagnostic::Diagnostic;
@@ -189,7 +189,10 @@ pub(crate) fn read_keyword<T: Copy>(
         let message = format!("`{}` is not a value of `{}`", attribute.value, attribute.name);
         let expected = format!("expected {}", either(&words));
         let fault = Diagnostic::error("invalid-keyword", message, attribute.value_span, expected);
-        diagnostics.push(with_suggestion(fault, &attribute.value, vocabulary.iter().map(|&(word, _)| word)));
+        // In a file that has far too many already, each suggestion costs time.
+        let is_helped = diagnostics.len() < MAX_REMARKS;
+        let words = vocabulary.iter().map(|&(word, _)| word);
+        diagnostics.push(if is_helped { with_suggestion(fault, &attribute.value, words) } else { fault });
     }
     known
 }

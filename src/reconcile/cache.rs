@@ -57,7 +57,7 @@ impl Cache {
         let documents = self.read(loaded, reading);
         let resolved = resolve::resolve_again(&documents.parsed, &documents.stock, links, learned, reading.quirks, &mut self.resolved);
         let compiled = compile::compile_again(&resolved, reading.quirks, reading.layout, &mut self.compiled);
-        compute::put_together(documents, resolved, compiled, Vec::new(), reading)
+        compute::put_together(documents, resolved, compiled, &[], reading)
     }
 
     /// Parses every file that is not known.

@@ -87,7 +87,7 @@ pub fn check(loaded: &Loaded, links: &[Link], learned: &Learned, reading: Readin
     let resolved = resolve::resolve(&documents.parsed, &documents.stock, links, learned, reading.quirks);
     let compiled = compile::compile(&resolved, reading.quirks, reading.layout);
     let remarks = lint::lint(&documents.parsed, &documents.stock, &resolved, reading.quirks);
-    put_together(documents, resolved, compiled, remarks, reading)
+    put_together(documents, resolved, compiled, &remarks, reading)
 }
 
 /// Everything that is to be said about the files, with what they mean.
@@ -95,33 +95,29 @@ pub(super) fn put_together(
     documents: Documents,
     resolved: Resolved,
     compiled: Compiled,
-    remarks: Vec<Diagnostic>,
+    remarks: &[Diagnostic],
     reading: Reading,
 ) -> Computed {
     let Documents { sources, counts, parsed, .. } = documents;
     let broken = parsed.iter().flat_map(|parsed| &parsed.broken).map(|broken| broken.span).collect();
-    let mut diagnostics: Vec<Diagnostic> = parsed.iter().flat_map(|parsed| &parsed.diagnostics).cloned().collect();
-    diagnostics.extend(resolved.diagnostics.iter().chain(&compiled.diagnostics).cloned());
-    diagnostics.extend(remarks);
-    if reading.strict {
-        diagnostics.iter_mut().for_each(escalate);
-    }
-    let diagnostics = told(diagnostics);
+    let of_files = parsed.iter().flat_map(|parsed| &parsed.diagnostics);
+    let diagnostics = told(of_files.chain(&resolved.diagnostics).chain(&compiled.diagnostics).chain(remarks), reading.strict);
     Computed { sources, counts, diagnostics, broken, resolved, compiled }
 }
 
 /// The first so many of every severity in every file, and how many were left out: one hostile file can have a fault in every other byte,
 /// and telling of a fault takes time that the other files' rules wait for.
-fn told(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+fn told<'d>(found: impl Iterator<Item = &'d Diagnostic>, strict: bool) -> Vec<Diagnostic> {
     let mut counts: BTreeMap<(FileId, Severity), usize> = BTreeMap::new();
     let mut hidden: BTreeMap<(FileId, Severity), (Span, usize)> = BTreeMap::new();
     let mut told = Vec::new();
-    for diagnostic in diagnostics {
-        let kind = (diagnostic.span().file, diagnostic.severity);
+    for diagnostic in found {
+        let severity = if strict { escalated(diagnostic.severity) } else { diagnostic.severity };
+        let kind = (diagnostic.span().file, severity);
         let count = counts.entry(kind).or_default();
         *count += 1;
         if *count <= MOST_TOLD {
-            told.push(diagnostic);
+            told.push(Diagnostic { severity, ..diagnostic.clone() });
         } else {
             hidden.entry(kind).or_insert((diagnostic.span(), 0)).1 += 1;
         }
@@ -138,7 +134,9 @@ pub(super) fn strict(mut parsed: Parsed) -> Parsed {
     if parsed.diagnostics.iter().all(|diagnostic| diagnostic.severity != Severity::Warning) {
         return parsed;
     }
-    parsed.diagnostics.iter_mut().for_each(escalate);
+    for diagnostic in &mut parsed.diagnostics {
+        diagnostic.severity = escalated(diagnostic.severity);
+    }
     let mut break_off = |what: BrokenKind, span: Span| parsed.broken.push(Broken { what, span });
     for network in parsed.networks.drain(..) {
         break_off(BrokenKind::Object(Object::Network(network.name.value)), network.span);
@@ -153,10 +151,8 @@ pub(super) fn strict(mut parsed: Parsed) -> Parsed {
     parsed
 }
 
-fn escalate(diagnostic: &mut Diagnostic) {
-    if diagnostic.severity == Severity::Warning {
-        diagnostic.severity = Severity::Error;
-    }
+fn escalated(severity: Severity) -> Severity {
+    if severity == Severity::Warning { Severity::Error } else { severity }
 }
 
 impl Computed {
@@ -214,7 +210,7 @@ mod tests {
         let fault = |file: u32| Diagnostic::error("some-fault", "a fault", Span { file: FileId(file), start: 0, end: 0 }, "");
         let mut found: Vec<Diagnostic> = (0..MOST_TOLD + 900).map(|_| fault(0)).collect();
         found.push(fault(1));
-        let told = told(found);
+        let told = told(found.iter(), false);
         let of = |file: u32| told.iter().filter(move |told| told.span().file == FileId(file));
         assert_eq!((of(0).count(), of(1).count()), (MOST_TOLD + 1, 1));
         let last = of(0).next_back().map(|told| (told.code, told.severity, told.message.as_str()));

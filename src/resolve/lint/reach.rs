@@ -16,8 +16,11 @@ use crate::model::Quirks;
 use crate::model::filter::{Action, Layer};
 use crate::source::{FileId, Span};
 
-/// How many pairs of rules are compared, all guests together: about a second. Rules beyond it are not judged.
-const COMPARISON_LIMIT: u64 = 10_000_000;
+/// How many pairs of rules are compared, all guests together: some tens of milliseconds. Rules beyond it are not judged.
+const COMPARISON_LIMIT: u64 = 1_000_000;
+
+/// How many rules before another one are remembered; it is not compared with later ones.
+const BEFORE_LIMIT: usize = 4_096;
 
 /// How many drops before the check are remembered.
 const DROPS_LIMIT: usize = 64;
@@ -105,10 +108,16 @@ impl<'a> Survey<'a> {
     /// Judges the rules of one chain, which `gate` lets in; `before` are the final rules that stand before.
     fn walk<'r>(&mut self, rules: &[&'r PolicyRule], side: Side, gate: &Frames, before: &mut Vec<Instance<'r>>) {
         for &rule in rules {
+            // A list makes thousands of rules of one; the first that is of use settles it for all.
+            let known_live = self.fates.get(&rule.place) == Some(&Fate::Live);
+            let is_final = rule.action != Action::Continue && before.len() < BEFORE_LIMIT;
+            if known_live && !is_final {
+                continue;
+            }
             let Some(frames) = frames::of_rule(rule, side, self.quirks) else { continue };
-            let fate = self.judge(rule, &frames, gate, before);
+            let fate = if known_live { Fate::Live } else { self.judge(rule, &frames, gate, before) };
             // What stands in a chain is compared with what stands there too: the gate need not be repeated.
-            if rule.action != Action::Continue && fate == Fate::Live {
+            if is_final && fate == Fate::Live {
                 before.push(Instance { rule, frames });
             }
             self.note(rule, fate);
