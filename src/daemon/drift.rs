@@ -27,8 +27,8 @@ use crate::ruleset::ChainId;
 const RULES_QUIET: Duration = Duration::from_millis(50);
 /// A libvirtd that binds a guest runs some sixty tools, one after another; it is done after so much silence.
 const LIBVIRT_QUIET: Duration = Duration::from_millis(150);
-/// It is not waited for longer.
-const LIBVIRT_LIMIT: Duration = Duration::from_secs(3);
+/// It is not waited for longer, counted from the first change that is to be repaired.
+pub(super) const LIBVIRT_LIMIT: Duration = Duration::from_secs(3);
 
 impl<K: Kernel> Daemon<K> {
     /// Without a monitor, drift is seen at the next poll; why there is none is said once.
@@ -47,18 +47,18 @@ impl<K: Kernel> Daemon<K> {
     pub(super) async fn hear(&mut self) {
         let heard = Instant::now();
         settle(&self.rules, RULES_QUIET).await;
-        self.give_way().await;
-        if self.repair_due.is_some() {
-            self.heard.get_or_insert(heard);
+        let first = *self.heard.get_or_insert(heard);
+        self.give_way(first + LIBVIRT_LIMIT).await;
+        if self.repair_due.is_none() {
+            self.heard = None;
         }
     }
 
-    /// Takes in what was heard; while a libvirtd is at work, waits for it.
+    /// Takes in what was heard; while a libvirtd is at work, waits for it, until this moment at most.
     ///
     /// `ebtables` of the nf_tables variant (1.8.9) fails where anybody commits anything between its look and its commit, and libvirt does not try again: a
     /// write of ours, of whatever family, could fail the start of somebody's guest.
-    pub(super) async fn give_way(&mut self) {
-        let limit = Instant::now() + LIBVIRT_LIMIT;
+    pub(super) async fn give_way(&mut self, limit: Instant) {
         let mut others = self.note_news();
         let at_work = others.iter().any(|writer| writer.command.starts_with("ebtables")) && namespace::libvirt_daemon().is_some();
         while at_work && !others.is_empty() && Instant::now() < limit {

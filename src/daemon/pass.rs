@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use super::control::{self, Answer, Ask, Question};
+use super::drift::LIBVIRT_LIMIT;
 use super::history::Ended;
 use super::journal::Cause;
 use super::mode::{self, Task};
@@ -92,7 +93,9 @@ impl<K: Kernel> Daemon<K> {
 
     /// Reads the state, does what is to be done and tells of it.
     pub(super) async fn pass_for(&mut self, cause: Cause, task: Task) -> Answer {
-        self.give_way().await;
+        // What has waited since it was heard does not wait as long again; what a fight put off has not waited for a libvirtd.
+        let limit = self.heard.map(|heard| heard + LIBVIRT_LIMIT).filter(|limit| self.repair_due.is_some_and(|due| due <= *limit));
+        self.give_way(limit.unwrap_or_else(|| Instant::now() + LIBVIRT_LIMIT)).await;
         // Whatever the cause, everything is repaired.
         self.repair_due = None;
         let writers = std::mem::take(&mut self.writers);
