@@ -46,7 +46,7 @@ pub struct Resolved {
     pub held: Vec<Held>,
     /// True while some file is broken: then nothing may be deleted on the ground of being absent.
     pub incomplete: bool,
-    /// Objects that a sound file defines, and that have no rules: they are not absent. Empty of those that a broken file may be the one to define.
+    /// Objects that a sound file defines and that have no rules: they are not absent. Without those that a broken file may define as well.
     pub unruled: BTreeSet<Object>,
     /// The last five bytes of the addresses by which interfaces are matched to their taps: no other device matters.
     pub sought: BTreeSet<[u8; 5]>,
