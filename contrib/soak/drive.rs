@@ -235,6 +235,7 @@ impl Soak {
 
     fn tap(&mut self) {
         let number = self.dice.below(24) * 10 + self.dice.below(2);
+        let file = format!("{}.xml", device(number));
         if self.taps.contains(&number) {
             // Rules that go with a tap stay while something is broken.
             if self.broken.is_empty() && self.leaving.is_empty() {
@@ -243,9 +244,11 @@ impl Soak {
                 self.written = true;
                 self.count("taps gone");
             }
-        } else {
+        } else if !self.broken.contains(&file) && !self.leaving.contains(&file) {
+            // What a broken file says of a tap that is new, nobody knows.
             sh(&self.place, &tap_script(number));
             self.taps.insert(number);
+            self.written = true;
             self.count("taps come");
         }
     }

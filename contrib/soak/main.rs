@@ -88,7 +88,7 @@ struct Soak {
     /// The text of every file as it was last sound, by the file's name.
     good: BTreeMap<String, String>,
     broken: BTreeSet<String>,
-    /// Whether this turn wrote a sound file or took a tap away: whether the daemon saw it before another file broke would be a matter of time.
+    /// Whether this turn wrote a sound file, brought a tap or took one away: whether the daemon saw it before another file broke would be a matter of time.
     written: bool,
     /// Deleted while something was broken.
     leaving: BTreeSet<String>,
