@@ -22,17 +22,17 @@ const CHAIN: &str = "HI-random";
 proptest! {
     #[test]
     fn the_words_of_an_ipv4_rule_are_read_as_that_rule(rule in strategy::ip_rule(Family::Ipv4)) {
-        assert_read_back(Family::Ipv4, Rule::Ip(rule))?;
+        assert_read_back(Family::Ipv4, rule.into())?;
     }
 
     #[test]
     fn the_words_of_an_ipv6_rule_are_read_as_that_rule(rule in strategy::ip_rule(Family::Ipv6)) {
-        assert_read_back(Family::Ipv6, Rule::Ip(rule))?;
+        assert_read_back(Family::Ipv6, rule.into())?;
     }
 
     #[test]
     fn the_words_of_a_bridge_rule_are_read_as_that_rule(rule in strategy::bridge_rule()) {
-        assert_read_back(Family::Bridge, Rule::Bridge(rule))?;
+        assert_read_back(Family::Bridge, rule.into())?;
     }
 
     #[test]
@@ -136,8 +136,8 @@ fn assert_same(family: Family, tables: &BTreeMap<Table, Vec<Rule>>, text: &str, 
 fn random_rules(family: Family, count: usize) -> Vec<Rule> {
     let mut runner = TestRunner::deterministic();
     let strategy = match family {
-        Family::Bridge => strategy::bridge_rule().prop_map(Rule::Bridge).boxed(),
-        _ => strategy::ip_rule(family).prop_map(Rule::Ip).boxed(),
+        Family::Bridge => strategy::bridge_rule().prop_map(Rule::from).boxed(),
+        _ => strategy::ip_rule(family).prop_map(Rule::from).boxed(),
     };
     (0..count).map(|_| strategy.new_tree(&mut runner).expect("the filters let most values pass").current()).collect()
 }

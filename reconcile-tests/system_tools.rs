@@ -15,7 +15,7 @@ use bridgeward::backend::system::System;
 use bridgeward::backend::{Kernel, Refusal, RefusalKind};
 use bridgeward::plan::script::Script;
 use bridgeward::resolve::LinkKind;
-use bridgeward::ruleset::rule::{IpRule, IpTarget, Rule};
+use bridgeward::ruleset::rule::{IpRule, IpTarget};
 use bridgeward::ruleset::{ChainId, ChainName, Family, Observation, Table, TableRules};
 
 use crate::namespace::{in_new_namespace, sh};
@@ -287,7 +287,7 @@ fn the_tool_can_be_asked_for_a_second_opinion() {
         system.commit(Family::Ipv4, &script("*filter\n-A INPUT -j ACCEPT\nCOMMIT\n")).await.expect("it is a rule");
         let tool = system.tools().of(Family::Ipv4).expect("the tests need iptables");
         let chain = ChainId { family: Family::Ipv4, table: Table::Filter, chain: ChainName::new("INPUT") };
-        let present = |target| tool_says_present(tool, &chain, &Rule::Ip(IpRule::new(target)));
+        let present = |target| tool_says_present(tool, &chain, &IpRule::new(target).into());
         assert_eq!((present(IpTarget::Accept), present(IpTarget::Drop)), (Some(true), Some(false)));
     });
 }

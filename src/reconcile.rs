@@ -229,7 +229,7 @@ impl<K: Kernel> Reconciler<K> {
     /// Brings the kernel to `computed`, whatever is on trial. Call it with the lock held.
     async fn enforce(&mut self, computed: &Computed, look: Look, within: Option<Duration>) -> Result<Report, Failure> {
         self.forgive(computed);
-        let mut pass = Self::begin(computed, self.store.load()?);
+        let mut pass = Self::begin(computed, self.store.load_beside(&computed.compiled.objects)?);
         pass.look = look;
         pass.within = within;
         self.finish(&mut pass).await?;

@@ -105,7 +105,7 @@ pub struct GuestPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Treatment {
     /// The filter's rules, in collection order (nwfilter.md 3.3 step 1), iterators expanded in place.
-    Filtered(Vec<PolicyRule>),
+    Filtered(Vec<Arc<PolicyRule>>),
     /// The interim rules while `IP` is not known (nwfilter.md section 5).
     Learning(Learning),
 }

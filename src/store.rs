@@ -57,10 +57,10 @@ pub struct Record {
 /// One object's last good rules.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecordedObject {
-    /// The rules; their places are `None` after a load.
+    /// The rules; their places say something only beside the files that they were made from, and are `None` after a load.
     pub rules: Arc<ObjectRules>,
     /// `file:line` of the element that defined it.
-    pub source: Option<String>,
+    pub source: Option<Arc<str>>,
 }
 
 /// What a commit will make. Objects that it removes are known from the record's other half.
@@ -211,6 +211,18 @@ impl Store {
         Ok(Stored::Corrupt { reason, at: self.path.join(name) })
     }
 
+    /// As [`Store::load`]; where the record says of an object what `fresh` says, it has these rules and no second copy of them.
+    ///
+    /// # Errors
+    /// As [`Store::load`].
+    pub fn load_beside(&self, fresh: &BTreeMap<Object, Arc<ObjectRules>>) -> Result<Stored, StoreFailure> {
+        let stored = self.load()?;
+        let mut known = self.known();
+        let Some(disk) = known.as_mut().filter(|_| matches!(stored, Stored::Found(_))) else { return Ok(stored) };
+        let shared: usize = disk.record.iter_mut().chain(&mut disk.intent).map(|page| page.share(fresh)).sum();
+        Ok(if shared > 0 { disk.stored() } else { stored })
+    }
+
     /// Reads the record and touches nothing.
     ///
     /// # Errors
@@ -263,7 +275,10 @@ impl Store {
             (None, Some(_)) => record.made.is_empty() && record.objects.is_empty(),
             (None, None) => false,
         };
-        if !stays {
+        if stays {
+            // The same rules, of which there need not be two copies.
+            next.record.iter_mut().for_each(|page| page.objects.clone_from(&record.objects));
+        } else {
             // Beside this number no older intent says anything.
             let serial = disk.intent.as_ref().map_or(0, |page| page.serial).max(serial) + 1;
             let Record { made, objects, direct, .. } = record.clone();
@@ -293,7 +308,7 @@ impl Store {
 
     fn put(&self, name: &str, page: Option<&Page>) -> Result<(), StoreFailure> {
         match page {
-            Some(page) => directory::replace(&self.directory, name, &document::write(page, &self.identity)),
+            Some(page) => directory::replace_with(&self.directory, name, |file| document::write(page, &self.identity, file)),
             None => directory::remove(&self.directory, name),
         }
         .map_err(|source| self.failure("write", name, source))
@@ -322,8 +337,27 @@ fn same_objects(one: &BTreeMap<Object, RecordedObject>, other: &BTreeMap<Object,
 impl RecordedObject {
     /// Whether both say the same to who reads them from disk: places are not written there.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let same_rules = || self.rules.keys == other.rules.keys && self.rules.says_the_same(&other.rules);
-        self.source == other.source && (Arc::ptr_eq(&self.rules, &other.rules) || same_rules())
+        self.source == other.source && self.has(&other.rules)
+    }
+
+    /// Whether its rules read the same from disk as these.
+    fn has(&self, rules: &Arc<ObjectRules>) -> bool {
+        Arc::ptr_eq(&self.rules, rules) || self.rules.keys == rules.keys && self.rules.says_the_same(rules)
+    }
+}
+
+impl Page {
+    /// Takes the rules of `fresh` instead of its own where they say the same; the number of objects that it did so for.
+    fn share(&mut self, fresh: &BTreeMap<Object, Arc<ObjectRules>>) -> usize {
+        let mut shared = 0;
+        for (object, recorded) in &mut self.objects {
+            let other = fresh.get(object).filter(|rules| !Arc::ptr_eq(rules, &recorded.rules) && recorded.has(rules));
+            if let Some(rules) = other {
+                recorded.rules = Arc::clone(rules);
+                shared += 1;
+            }
+        }
+        shared
     }
 }
 

@@ -6,6 +6,7 @@
 mod condition;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::value::{Facing, Fault};
 use super::{Draft, ObjectRules, PlacedRule, is_root};
@@ -46,7 +47,7 @@ type SubChains<'a> = BTreeMap<&'a str, SubChain>;
 type Ranked = Vec<(i16, PlacedRule)>;
 
 /// Compiles the layer-2 rules; `sorted` are the same rules as `collected` in the order of nwfilter.md 3.3 step 2.
-pub(super) fn compile(draft: &mut Draft, collected: &[PolicyRule], sorted: &[&PolicyRule]) {
+pub(super) fn compile(draft: &mut Draft, collected: &[Arc<PolicyRule>], sorted: &[&PolicyRule]) {
     for side in SIDES {
         compile_side(draft, side, collected, sorted);
     }
@@ -77,7 +78,7 @@ pub(super) fn add_root(device: &DeviceName, side: Side, chain: Vec<PlacedRule>, 
 ///
 /// libvirt walks all rules, root rules first, and emits a jump before the first rule whose priority is not below the jump's. As sub-chain
 /// rules come after every root rule, that is a merge of root rules and jumps, jumps first among equals.
-fn compile_side(draft: &mut Draft, side: Side, collected: &[PolicyRule], sorted: &[&PolicyRule]) {
+fn compile_side(draft: &mut Draft, side: Side, collected: &[Arc<PolicyRule>], sorted: &[&PolicyRule]) {
     let mut judged = sorted.iter().copied().filter(|rule| judges(side, rule)).peekable();
     if judged.peek().is_none() {
         return;
@@ -155,7 +156,7 @@ fn bridge_rule(placed: &PlacedRule) -> Option<&BridgeRule> {
 }
 
 /// The sub-chains that rules of this side stand in, all but root.
-fn register(side: Side, collected: &[PolicyRule]) -> SubChains<'_> {
+fn register(side: Side, collected: &[Arc<PolicyRule>]) -> SubChains<'_> {
     let mut chains = SubChains::new();
     for rule in collected.iter().filter(|rule| judges(side, rule) && !is_root(rule)) {
         let rank = chains.len();

@@ -29,9 +29,9 @@ pub(super) fn span(start: u32) -> Span {
 ///
 /// `!` is `match='no'`, `$` a value from a variable, `_` a blank. A rule's place is its line number times 100, its conditions' places
 /// follow.
-pub(super) fn rules(text: &str) -> Vec<PolicyRule> {
+pub(super) fn rules(text: &str) -> Vec<Arc<PolicyRule>> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    (1..).zip(lines).map(|(number, line)| rule(number * 100, line)).collect()
+    (1..).zip(lines).map(|(number, line)| Arc::new(rule(number * 100, line))).collect()
 }
 
 fn rule(start: u32, line: &str) -> PolicyRule {

@@ -78,7 +78,7 @@ fn reaches(rules: &ObjectRules, family: Family) -> bool {
 /// `-A PARENT -j CHAIN`
 fn base_chain(family: Family, table: Table, parent: &str, chain: &str) -> BaseChain {
     let chain = ChainName::new(chain);
-    let jump = Rule::Ip(normal::ip_rule(family, IpRule::new(IpTarget::Jump(chain.clone()))));
+    let jump = Rule::from(normal::ip_rule(family, IpRule::new(IpTarget::Jump(chain.clone()))));
     BaseChain { id: ChainId { family, table, chain }, parent: ChainName::new(parent), jump }
 }
 

@@ -361,7 +361,7 @@ mod tests {
 
     /// A rule of its own for every letter.
     fn rule(letter: char) -> Rule {
-        Rule::Ip(IpRule::new(IpTarget::Jump(ChainName::new(&letter.to_string()))))
+        IpRule::new(IpTarget::Jump(ChainName::new(&letter.to_string()))).into()
     }
 
     fn rules(letters: &str) -> Vec<Rule> {
@@ -375,8 +375,8 @@ mod tests {
 
     fn spelled(rules: &[LiveRule]) -> String {
         let letter = |rule: &LiveRule| match rule {
-            LiveRule::Known(Rule::Ip(IpRule { target: IpTarget::Jump(chain), .. })) => chain.to_string(),
-            _ => "?".to_owned(),
+            LiveRule::Known(rule) => rule.destination().expect("the tests have only jumps").to_string(),
+            LiveRule::Unknown(_) => "?".to_owned(),
         };
         rules.iter().map(letter).collect()
     }

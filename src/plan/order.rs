@@ -28,7 +28,7 @@ use crate::addr::DeviceName;
 use crate::compile::Key;
 use crate::model::Object;
 use crate::ruleset::chain_name::{self, GuestChain, Side, bridge_root};
-use crate::ruleset::rule::{BridgeRule, BridgeTarget, Rule};
+use crate::ruleset::rule::{BridgeTarget, Rule};
 use crate::ruleset::{ChainName, Family, LiveRule, Policy, Table, TableRules};
 
 /// Everything that the order follows from.
@@ -234,8 +234,8 @@ impl Effect {
 /// return can do either.
 fn effect(edit: &Edit) -> Effect {
     let verdict = |rule: &Rule| match rule {
-        Rule::Bridge(BridgeRule { target: BridgeTarget::Accept, .. }) => Effect::LOOSENS,
-        Rule::Bridge(BridgeRule { target: BridgeTarget::Drop, .. }) => Effect::TIGHTENS,
+        Rule::Bridge(rule) if rule.target == BridgeTarget::Accept => Effect::LOOSENS,
+        Rule::Bridge(rule) if rule.target == BridgeTarget::Drop => Effect::TIGHTENS,
         rule if is_gate(rule) => Effect::TIGHTENS,
         _ => Effect::BOTH,
     };
@@ -251,5 +251,5 @@ fn effect(edit: &Edit) -> Effect {
 }
 
 fn is_gate(rule: &Rule) -> bool {
-    matches!(rule, Rule::Bridge(BridgeRule { target: BridgeTarget::Jump(chain), .. }) if chain.as_str() == ownership::GATE)
+    rule.destination().is_some_and(|chain| chain.as_str() == ownership::GATE)
 }

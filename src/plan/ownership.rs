@@ -132,7 +132,7 @@ impl Base {
 
     /// The jump that hangs it into its parent; a jump with any condition does not count (networks.md 3.1).
     pub fn jump(&self) -> Rule {
-        Rule::Ip(IpRule::new(IpTarget::Jump(ChainName::new(self.chain))))
+        IpRule::new(IpTarget::Jump(ChainName::new(self.chain))).into()
     }
 
     /// Whom a rule in this chain belongs to; `None` when it names nobody. A negation names nobody.
@@ -318,7 +318,7 @@ fn bare_jump(chain: &ChainName, rule: &BridgeRule, takes: impl Fn(&ChainName, Si
 
 /// The gate of one guest in PREROUTING or POSTROUTING.
 pub fn gate(chain: &ChainName, device: &DeviceName) -> Rule {
-    Rule::Bridge(side_rule(chain, device, BridgeTarget::Jump(ChainName::new(GATE))))
+    side_rule(chain, device, BridgeTarget::Jump(ChainName::new(GATE))).into()
 }
 
 fn side_rule(chain: &ChainName, device: &DeviceName, target: BridgeTarget) -> BridgeRule {
@@ -346,11 +346,7 @@ fn readings(family: Family, table: Table, name: &str) -> Vec<(DeviceName, Stage)
 /// The chains that a rule jumps or goes to; for one that we cannot parse, every word that may be such a chain.
 pub fn destinations(rule: &LiveRule) -> Vec<ChainName> {
     match rule {
-        LiveRule::Known(
-            Rule::Ip(IpRule { target: IpTarget::Jump(chain) | IpTarget::Goto(chain), .. })
-            | Rule::Bridge(BridgeRule { target: BridgeTarget::Jump(chain), .. }),
-        ) => vec![chain.clone()],
-        LiveRule::Known(_) => Vec::new(),
+        LiveRule::Known(rule) => rule.destination().cloned().into_iter().collect(),
         LiveRule::Unknown(text) => {
             let words: Vec<&str> = text.split(' ').collect();
             words.windows(2).filter(|pair| matches!(pair[0], "-j" | "-g")).map(|pair| ChainName::new(pair[1])).collect()

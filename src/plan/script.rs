@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn every_line_leads_back_to_its_edit() {
         let chain = ChainName::new("libvirt-I-vnet0");
-        let rule = Rule::Bridge(BridgeRule::new(BridgeTarget::Drop));
+        let rule = Rule::from(BridgeRule::new(BridgeTarget::Drop));
         let changes = [
             Change::NewChain(chain.clone()),
             Change::SetPolicy { chain: chain.clone(), policy: Policy::Accept },
@@ -151,7 +151,7 @@ mod tests {
     fn a_guests_new_chain_is_declared_and_appended_to_until_something_else_happens_to_it() {
         let chain = ChainName::new("FO-vnet0");
         let device = crate::addr::DeviceName::new("vnet0").expect("a name");
-        let insert = |at| Change::Insert { chain: chain.clone(), at, rule: Rule::Bridge(BridgeRule::new(BridgeTarget::Drop)) };
+        let insert = |at| Change::Insert { chain: chain.clone(), at, rule: BridgeRule::new(BridgeTarget::Drop).into() };
         let changes = [Change::NewChain(chain.clone()), insert(1), insert(2), insert(1), insert(4)];
         let object = Some(Object::Interface(device));
         let edits: Vec<Edit> = changes.into_iter().map(|change| Edit { change, object: object.clone(), place: None }).collect();

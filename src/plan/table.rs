@@ -432,7 +432,7 @@ impl<'w> Work<'_, 'w> {
         if !self.situation.gated.is_empty() {
             self.make(&gate, None);
             self.mend_policy(&gate, BRIDGE_POLICY, None);
-            let drop = Rule::Bridge(BridgeRule::new(BridgeTarget::Drop));
+            let drop = Rule::from(BridgeRule::new(BridgeTarget::Drop));
             let target = edit::whole(self.rules(&gate), &[Wanted::common(&drop)]);
             self.settle(&gate, target, Deletion::ByPosition, |_| None);
         } else if let Some(chain) = live

@@ -96,7 +96,7 @@ fn unseen(record: &Record, observed: &Observed) -> Vec<(Object, RecordedObject)>
 fn recorded(object: &Object, rules: &Arc<ObjectRules>, computed: &Computed, record: &Record) -> RecordedObject {
     let fresh = computed.compiled.objects.get(object) == Some(rules);
     let source = if fresh {
-        computed.definition(object).map(|span| computed.sources.position(span).to_string())
+        computed.definition(object).map(|span| computed.sources.position(span).to_string().into())
     } else {
         record.last_good(object).and_then(|known| known.source.clone())
     };

@@ -153,7 +153,7 @@ fn rules(resolved: &Resolved) -> Vec<String> {
 
 fn guest_rules(guest: &GuestPolicy) -> Vec<String> {
     let Treatment::Filtered(rules) = &guest.treatment else { panic!("expected rules: {guest:#?}") };
-    rules.iter().map(show).collect()
+    rules.iter().map(|rule| show(rule)).collect()
 }
 
 fn learning(resolved: &Resolved) -> &Method {

@@ -50,6 +50,8 @@ pub(super) struct PreparedRule<'a> {
     iterators: Vec<Iteration<'a>>,
     /// For every attribute of the rule: which iterator gives its value, and the how-manieth of its uses.
     slots: Vec<Option<(usize, usize)>>,
+    /// What it becomes for every guest, where it uses no variable: all of them share it.
+    constant: Option<Arc<PolicyRule>>,
 }
 
 /// Uses of variables that advance together.
@@ -73,7 +75,7 @@ struct Use<'a> {
 #[derive(Debug)]
 pub(super) struct Expansion<'a> {
     /// The rules so far, in collection order.
-    pub rules: Vec<PolicyRule>,
+    pub rules: Vec<Arc<PolicyRule>>,
     /// Accesses that nothing gives a value to, with their first use.
     pub missing: BTreeMap<&'a Access, Span>,
     /// Whatever else is wrong.
@@ -153,8 +155,9 @@ impl<'s, 'a> Scope<'s, 'a> {
 impl<'a> PreparedRule<'a> {
     /// Sorts out a rule that stands in a filter of this chain.
     pub(super) fn new(rule: &'a Rule, chain: &'a Chain) -> Self {
-        let mut prepared = Self { rule, chain, iterators: Vec::new(), slots: vec![None; rule.attributes.len()] };
+        let mut prepared = Self { rule, chain, iterators: Vec::new(), slots: vec![None; rule.attributes.len()], constant: None };
         if rule.overridden.is_empty() && rule.attributes.iter().all(|attribute| matches!(attribute.value, Value::Literal(_))) {
+            prepared.constant = Some(Arc::new(prepared.instance(&[], &[])));
             return prepared;
         }
         for (access, span) in &rule.overridden {
@@ -255,7 +258,7 @@ impl<'a> Expansion<'a> {
         }
         let mut position = vec![0; values.len()];
         loop {
-            self.rules.push(prepared.instance(&values, &position));
+            self.rules.push(prepared.constant.clone().unwrap_or_else(|| Arc::new(prepared.instance(&values, &position))));
             if !advance(&mut position, &values) {
                 return ControlFlow::Continue(());
             }

@@ -11,13 +11,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::ChainName;
 use crate::addr::{DeviceName, Mac, PortRange};
 
-/// A rule of either kind.
+/// A rule of either kind; a clone shares it, since one rule is wanted, planned, written and on record at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// iptables or ip6tables; which of the two, the table says.
-    Ip(IpRule),
+    Ip(Arc<IpRule>),
     /// ebtables
-    Bridge(BridgeRule),
+    Bridge(Arc<BridgeRule>),
 }
 
 /// A value that must match, or with `!` must not.
@@ -330,6 +330,34 @@ impl<T> Invertible<T> {
     /// Must match, or must not when `inverted`.
     pub fn new(inverted: bool, value: T) -> Self {
         Self { inverted, value }
+    }
+}
+
+impl Rule {
+    /// The chain that it jumps or goes to.
+    pub fn destination(&self) -> Option<&ChainName> {
+        match self {
+            Self::Ip(rule) => match &rule.target {
+                IpTarget::Jump(chain) | IpTarget::Goto(chain) => Some(chain),
+                _ => None,
+            },
+            Self::Bridge(rule) => match &rule.target {
+                BridgeTarget::Jump(chain) => Some(chain),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl From<IpRule> for Rule {
+    fn from(rule: IpRule) -> Self {
+        Self::Ip(Arc::new(rule))
+    }
+}
+
+impl From<BridgeRule> for Rule {
+    fn from(rule: BridgeRule) -> Self {
+        Self::Bridge(Arc::new(rule))
     }
 }
 

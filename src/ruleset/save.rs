@@ -68,8 +68,8 @@ pub fn parse(family: Family, text: &str) -> Result<BTreeMap<Table, TableRules>, 
 /// Without its table a jump to a chain and one to an unknown extension without options look alike; both are given as a jump. [`parse`] tells them apart.
 pub fn parse_rule(family: Family, text: &str) -> LiveRule {
     let rule = match family {
-        Family::Ipv4 | Family::Ipv6 => ip::rule(family, text).map(Rule::Ip),
-        Family::Bridge => bridge::rule(text).map(Rule::Bridge),
+        Family::Ipv4 | Family::Ipv6 => ip::rule(family, text).map(Rule::from),
+        Family::Bridge => bridge::rule(text).map(Rule::from),
     };
     rule.map_or_else(|| LiveRule::Unknown(text.into()), LiveRule::Known)
 }

@@ -69,7 +69,7 @@ mod tests {
         let mut unchecked = IpRule::new(IpTarget::Drop);
         unchecked.matches = vec![IpMatch::Comment(text.into())];
         let mut out = String::from("-A X ");
-        rule(Family::Ipv4, &Rule::Ip(unchecked), &mut out);
+        rule(Family::Ipv4, &unchecked.into(), &mut out);
         out
     }
 
@@ -102,7 +102,7 @@ mod tests {
             IpMatch::ConnectionDirection(ConnectionDirection::Reply),
         ];
         let mut out = String::new();
-        rule(Family::Ipv6, &Rule::Ip(unchecked), &mut out);
+        rule(Family::Ipv6, &unchecked.into(), &mut out);
         let expected = "-p tcp -m physdev ! --physdev-is-bridged -m tcp ! --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE --tcp-option 5 \
                         -m conntrack --ctdir REPLY -j ACCEPT";
         assert_eq!(out, expected);

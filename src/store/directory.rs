@@ -3,7 +3,7 @@
 //! Every name is resolved relative to an open directory and never through a symbolic link, so that what was checked is what is used.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -70,12 +70,17 @@ pub(super) fn stamp(directory: &OwnedFd, name: &str) -> io::Result<Option<Stamp>
     }))
 }
 
-/// Puts a file in place of another, so that a reader and a crash see the old one or the new one.
+/// Puts a file with these bytes in place of another; see [`replace_with`].
 pub(super) fn replace(directory: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace_with(directory, name, |file| file.write_all(bytes))
+}
+
+/// Puts a file with what `fill` writes in place of another, so that a reader and a crash see the old one or the new one.
+pub(super) fn replace_with(directory: &OwnedFd, name: &str, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let temporary = format!("{name}.new");
     // One that a kill left behind; the write lock keeps out anybody who would be using it.
     let _ = fs::unlinkat(directory, &temporary, AtFlags::empty());
-    let replaced = write(directory, &temporary, bytes).and_then(|()| Ok(fs::renameat(directory, &temporary, directory, name)?));
+    let replaced = write(directory, &temporary, fill).and_then(|()| Ok(fs::renameat(directory, &temporary, directory, name)?));
     if replaced.is_err() {
         let _ = fs::unlinkat(directory, &temporary, AtFlags::empty());
     }
@@ -104,11 +109,11 @@ pub(super) fn move_aside(directory: &OwnedFd, name: &str) -> io::Result<String> 
     Err(Errno::EXIST.into())
 }
 
-fn write(directory: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+fn write(directory: &OwnedFd, name: &str, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
-    file.write_all(bytes)?;
-    file.sync_all()
+    let mut file = BufWriter::with_capacity(64 << 10, File::from(fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?));
+    fill(&mut file)?;
+    file.into_inner()?.sync_all()
 }
 
 fn enter(parent: impl std::os::fd::AsFd, name: &Path, shown: &Path, mode: Mode) -> Result<OwnedFd, StoreFailure> {

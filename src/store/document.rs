@@ -1,12 +1,14 @@
 //! The record as text: JSON that a person can read, one rule a line, in the words of `*-restore`. There are two files, what is installed and what is about to
 //! be: the first is as long as the rule set, the second as a change.
 //!
-//! The types here are the file's format, versioned; those of the program may change without it. Everything is sorted, so equal records are equal bytes.
+//! The types here are the file's format, versioned; those of the program may change without it. Everything is sorted, so equal records are equal bytes. What
+//! goes out is spelled line by line while it is written: the text of all rules takes as much memory as the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::addr::DeviceName;
 use crate::backend::namespace::Identity;
@@ -22,33 +24,73 @@ use super::header::Header;
 /// Of the format below.
 const VERSION: u32 = 2;
 
-/// Either file.
-#[derive(Serialize, Deserialize)]
+/// Either file, as it goes out.
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    version: u32,
+    boot_id: &'a str,
+    namespace: &'a str,
+    serial: u64,
+    #[serde(skip_serializing_if = "Chains::is_empty")]
+    made: Chains<'a>,
+    objects: Objects<'a>,
+    #[serde(skip_serializing_if = "Possessions::is_empty")]
+    direct: Possessions<'a>,
+}
+
+/// Either file, as it comes in.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the first three are read as a header; they stand here because no other key may")]
 struct Document {
     version: u32,
     boot_id: String,
     namespace: String,
     serial: u64,
     /// As `ebtables nat libvirt-J-vnet0`.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default)]
     made: BTreeSet<String>,
     /// By `network NAME` and `interface DEVICE`.
     #[serde(default)]
-    objects: BTreeMap<String, Entry>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    objects: Entries,
+    #[serde(default)]
     direct: BTreeMap<String, Owned>,
 }
 
-/// Chains and objects in the same words, for who keeps them in a file of their own.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Half {
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    made: BTreeSet<String>,
-    #[serde(default)]
-    objects: BTreeMap<String, Entry>,
+/// Objects on their way out.
+pub(super) struct Objects<'a>(pub &'a BTreeMap<Object, RecordedObject>);
+
+/// Objects as they came in.
+#[derive(Deserialize, Default)]
+#[serde(transparent)]
+pub(super) struct Entries(BTreeMap<String, Entry>);
+
+/// One of them on its way out.
+#[derive(Serialize)]
+struct Leaving<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    keys: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Rules::is_empty")]
+    chains: Rules<'a>,
+    /// Chains of ebtables whose end returns.
+    #[serde(skip_serializing_if = "Chains::is_empty")]
+    returning: Chains<'a>,
+    #[serde(skip_serializing_if = "Rules::is_empty")]
+    shared: Rules<'a>,
+    #[serde(skip_serializing_if = "Rules::is_empty")]
+    direct: Rules<'a>,
 }
+
+struct Chains<'a>(&'a BTreeSet<ChainId>);
+
+struct Rules<'a>(&'a BTreeMap<ChainId, Vec<PlacedRule>>);
+
+/// Rules of one family, first to last.
+struct Listed<'a>(Family, &'a [PlacedRule]);
+
+struct Possessions<'a>(&'a BTreeMap<ChainId, Possession>);
 
 /// What one file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -80,42 +122,42 @@ struct OwnedPending {
     foreign: Vec<String>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// One object as it came in.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     source: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default)]
     keys: BTreeSet<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     chains: BTreeMap<String, Vec<String>>,
-    /// Chains of ebtables whose end returns.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default)]
     returning: BTreeSet<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     shared: BTreeMap<String, Vec<String>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     direct: BTreeMap<String, Vec<String>>,
 }
 
-/// The whole file.
-pub(super) fn write(page: &Page, identity: &Identity) -> Vec<u8> {
-    let Half { made, objects } = Half::of(&page.made, &page.objects);
-    let document = Document {
+/// Writes the whole file.
+///
+/// # Errors
+/// Those of `out`.
+pub(super) fn write(page: &Page, identity: &Identity, mut out: impl Write) -> io::Result<()> {
+    let document = Outgoing {
         version: VERSION,
-        boot_id: identity.boot_id.clone(),
-        namespace: identity.namespace.to_string(),
+        boot_id: &identity.boot_id,
+        namespace: identity.namespace.as_str(),
         serial: page.serial,
-        made,
-        objects,
-        direct: page.direct.iter().map(|(chain, possession)| (chain_text(chain), Owned::of(chain.family, possession))).collect(),
+        made: Chains(&page.made),
+        objects: Objects(&page.objects),
+        direct: Possessions(&page.direct),
     };
-    let mut bytes = Vec::new();
     // A blank a level: tens of thousands of lines are indented.
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, serde_json::ser::PrettyFormatter::with_indent(b" "));
-    document.serialize(&mut serializer).expect("strings, lists and string maps are JSON, and memory takes every write");
-    bytes.push(b'\n');
-    bytes
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, serde_json::ser::PrettyFormatter::with_indent(b" "));
+    document.serialize(&mut serializer)?;
+    out.write_all(b"\n")
 }
 
 /// What a file holds; `None` for one of another boot or namespace.
@@ -129,7 +171,8 @@ pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Page>, St
     }
     header.require(VERSION)?;
     let document: Document = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let (made, objects) = Half { made: document.made, objects: document.objects }.parse()?;
+    let made = document.made.iter().map(|text| parse_chain(text)).collect::<Result<_, _>>()?;
+    let objects = document.objects.parse()?;
     let direct = document.direct.into_iter().map(|(chain, owned)| {
         let chain = parse_chain(&chain)?;
         let possession = owned.parse(chain.family)?;
@@ -138,39 +181,81 @@ pub(super) fn read(bytes: &[u8], identity: &Identity) -> Result<Option<Page>, St
     Ok(Some(Page { serial: document.serial, made, objects, direct: direct.collect::<Result<_, String>>()? }))
 }
 
-impl Half {
-    pub(super) fn of(made: &BTreeSet<ChainId>, objects: &BTreeMap<Object, RecordedObject>) -> Self {
-        Self {
-            made: made.iter().map(chain_text).collect(),
-            objects: objects.iter().map(|(object, recorded)| (object_text(object), Entry::of(recorded))).collect(),
-        }
+impl Entries {
+    pub(super) fn parse(self) -> Result<BTreeMap<Object, RecordedObject>, String> {
+        self.0.into_iter().map(|(name, entry)| Ok((parse_object(&name)?, entry.parse()?))).collect()
     }
+}
 
-    pub(super) fn parse(self) -> Result<(BTreeSet<ChainId>, BTreeMap<Object, RecordedObject>), String> {
-        let made = self.made.iter().map(|text| parse_chain(text)).collect::<Result<_, _>>()?;
-        let objects = self.objects.into_iter().map(|(name, entry)| Ok((parse_object(&name)?, entry.parse()?)));
-        Ok((made, objects.collect::<Result<_, String>>()?))
+impl Serialize for Objects<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(object, recorded)| (object_text(object), Leaving::of(recorded))))
+    }
+}
+
+impl Serialize for Chains<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(chain_text))
+    }
+}
+
+impl Serialize for Rules<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(chain, rules)| (chain_text(chain), Listed(chain.family, rules))))
+    }
+}
+
+impl Serialize for Listed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.1.iter().map(|placed| rule_text(self.0, &placed.rule)))
+    }
+}
+
+impl Serialize for Possessions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(chain, possession)| (chain_text(chain), Owned::of(chain.family, possession))))
+    }
+}
+
+impl Chains<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Rules<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Possessions<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> Leaving<'a> {
+    fn of(recorded: &'a RecordedObject) -> Self {
+        let rules = &recorded.rules;
+        Self {
+            source: recorded.source.as_deref(),
+            keys: rules.keys.iter().map(key_text).collect(),
+            chains: Rules(&rules.chains),
+            returning: Chains(&rules.returning),
+            shared: Rules(&rules.shared),
+            direct: Rules(&rules.direct),
+        }
     }
 }
 
 impl Entry {
-    fn of(recorded: &RecordedObject) -> Self {
-        Self {
-            source: recorded.source.clone(),
-            keys: recorded.rules.keys.iter().map(key_text).collect(),
-            chains: rules_text(&recorded.rules.chains),
-            returning: recorded.rules.returning.iter().map(chain_text).collect(),
-            shared: rules_text(&recorded.rules.shared),
-            direct: rules_text(&recorded.rules.direct),
-        }
-    }
-
     fn parse(self) -> Result<RecordedObject, String> {
         let keys = self.keys.iter().map(|text| parse_key(text)).collect::<Result<_, _>>()?;
         let [chains, shared, direct] = [&self.chains, &self.shared, &self.direct].map(parse_rules);
         let returning = self.returning.iter().map(|text| parse_chain(text)).collect::<Result<_, _>>()?;
         let rules = ObjectRules { keys, chains: chains?, returning, shared: shared?, direct: direct? };
-        Ok(RecordedObject { rules: Arc::new(rules), source: self.source })
+        Ok(RecordedObject { rules: Arc::new(rules), source: self.source.map(Into::into) })
     }
 }
 
@@ -190,11 +275,6 @@ impl Owned {
         };
         Ok(Possession { ours: rules(&self.ours)?, pending })
     }
-}
-
-fn rules_text(chains: &BTreeMap<ChainId, Vec<PlacedRule>>) -> BTreeMap<String, Vec<String>> {
-    let texts = |chain: &ChainId, rules: &[PlacedRule]| rules.iter().map(|placed| rule_text(chain.family, &placed.rule)).collect();
-    chains.iter().map(|(chain, rules)| (chain_text(chain), texts(chain, rules))).collect()
 }
 
 fn rule_text(family: Family, rule: &Rule) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::document::Half;
+use super::document::{Entries, Objects};
 use super::{RecordedObject, Store, StoreFailure, directory};
 use crate::model::Object;
 
@@ -29,14 +29,20 @@ pub struct Trial {
     pub earlier: BTreeMap<Object, RecordedObject>,
 }
 
+/// The file; `O` are objects on their way out, or as they came in.
 #[derive(Serialize, Deserialize)]
-struct Document {
+struct Document<O> {
     version: u32,
     boot_id: String,
     deadline: Duration,
     taken_back: Option<Duration>,
     files: String,
-    earlier: Half,
+    earlier: Earlier<O>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Earlier<O> {
+    objects: O,
 }
 
 /// The time since boot, that of sleep included.
@@ -67,14 +73,14 @@ impl Store {
             return Ok(None);
         };
         let corrupt = |reason: String| self.failure("understand", FILE, std::io::Error::other(reason));
-        let document: Document = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        let document: Document<Entries> = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
         if document.boot_id != self.identity.boot_id {
             return Ok(None);
         }
         if document.version != VERSION {
             return Err(corrupt(format!("it has version {}, and this bridgeward reads version {VERSION}", document.version)));
         }
-        let (_, earlier) = document.earlier.parse().map_err(corrupt)?;
+        let earlier = document.earlier.objects.parse().map_err(corrupt)?;
         Ok(Some(Trial { deadline: document.deadline, taken_back: document.taken_back, files: document.files, earlier }))
     }
 
@@ -89,7 +95,7 @@ impl Store {
             deadline: trial.deadline,
             taken_back: trial.taken_back,
             files: trial.files.clone(),
-            earlier: Half::of(&std::collections::BTreeSet::new(), &trial.earlier),
+            earlier: Earlier { objects: Objects(&trial.earlier) },
         };
         let bytes = serde_json::to_vec_pretty(&document).expect("strings, lists and string maps are JSON");
         directory::replace(&self.directory, FILE, &bytes).map_err(|source| self.failure("write", FILE, source))

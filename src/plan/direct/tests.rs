@@ -8,7 +8,7 @@ use crate::ruleset::rule::{IpRule, IpTarget};
 /// A rule of its own for every letter, whatever its case.
 fn rule(letter: char) -> Rule {
     let chain = if letter == '>' { "libvirt-in".to_owned() } else { letter.to_ascii_lowercase().to_string() };
-    Rule::Ip(IpRule::new(IpTarget::Jump(ChainName::new(&chain))))
+    IpRule::new(IpTarget::Jump(ChainName::new(&chain))).into()
 }
 
 fn rules(letters: &str) -> Vec<Rule> {
@@ -51,10 +51,10 @@ fn mended(chain: &str, possession: &Possession, blocks: &[&str]) -> (String, usi
     for edit in &edits {
         follow(&mut after, edit);
     }
-    let letters = after.iter().filter_map(known_rule).map(|rule| match rule {
-        Rule::Ip(IpRule { target: IpTarget::Jump(chain), .. }) if chain.as_str() == "libvirt-in" => ">".to_owned(),
-        Rule::Ip(IpRule { target: IpTarget::Jump(chain), .. }) => chain.to_string(),
-        _ => unreachable!("the tests have only jumps"),
+    let letters = after.iter().filter_map(known_rule).map(|rule| match rule.destination() {
+        Some(chain) if chain.as_str() == "libvirt-in" => ">".to_owned(),
+        Some(chain) => chain.to_string(),
+        None => unreachable!("the tests have only jumps"),
     });
     (letters.collect(), edits.len())
 }

@@ -63,7 +63,7 @@ impl<'a> Survey<'a> {
     /// Looks at one guest.
     pub(super) fn add(&mut self, guest: &GuestPolicy) {
         let Treatment::Filtered(rules) = &guest.treatment else { return };
-        let standing: Vec<_> = rules.iter().map(|rule| (Standing::of(rule), rule)).collect();
+        let standing: Vec<_> = rules.iter().map(|rule| (Standing::of(rule), &**rule)).collect();
         for side in Side::ALL {
             let root = order::link(&standing, side);
             self.walk_root(&root, side);

@@ -1,5 +1,7 @@
 //! What covers what, and what excludes itself, rule against rule in XML.
 
+use std::sync::Arc;
+
 use super::super::order::{Gate, Side};
 use super::super::{PolicyRule, Resolved, Treatment, resolve};
 use super::frames::{Frames, of_rule};
@@ -32,7 +34,7 @@ fn state<const N: usize>(texts: [String; N], quirks: Quirks) -> ([Parsed; N], Re
     (documents, resolved)
 }
 
-fn rules(xml: &str, quirks: Quirks) -> Vec<PolicyRule> {
+fn rules(xml: &str, quirks: Quirks) -> Vec<Arc<PolicyRule>> {
     let (_, mut resolved) = guest(xml, quirks);
     let guest = resolved.guests.pop().unwrap_or_else(|| panic!("{xml}: {:?}", resolved.diagnostics));
     let Treatment::Filtered(rules) = guest.treatment.clone() else { panic!("nothing to learn here") };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::parse_rule;
 use super::token::{Token, Tokens};
-use crate::ruleset::rule::{BridgeTarget, IpTarget, Rule};
+use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainName, ChainRules, Family, LiveRule, Policy, Table, TableRules, chain_name};
 
 /// A table that is being read.
@@ -18,6 +18,8 @@ pub(super) struct TableReader<'a> {
     /// Where the last rule went: rules of one chain stand together.
     current: usize,
     foreign_targets: BTreeSet<ChainName>,
+    /// Rules by their words: many stand in chains of every guest, are read once and shared.
+    known: HashMap<&'a str, Rule>,
 }
 
 struct Chain<'a> {
@@ -37,6 +39,7 @@ impl<'a> TableReader<'a> {
             by_name: HashMap::new(),
             current: 0,
             foreign_targets: BTreeSet::new(),
+            known: HashMap::new(),
         }
     }
 
@@ -59,7 +62,7 @@ impl<'a> TableReader<'a> {
     }
 
     /// Adds a rule to the end of a chain that was declared; all chains that it names must have been.
-    pub(super) fn append(&mut self, chain: &str, text: &str) -> Result<(), String> {
+    pub(super) fn append(&mut self, chain: &str, text: &'a str) -> Result<(), String> {
         if self.chains.get(self.current).is_none_or(|current| current.name != chain) {
             self.current =
                 *self.by_name.get(chain).ok_or_else(|| format!("the rule is of chain `{chain}`, which table `{}` has not", self.name))?;
@@ -68,15 +71,26 @@ impl<'a> TableReader<'a> {
             self.note_targets(text);
             return Ok(());
         }
-        let rule = match parse_rule(self.family, text) {
+        let rule = match self.rule(text) {
             // What is no chain is an extension, of whose options the tool printed none.
-            LiveRule::Known(rule) if jumped_to(&rule).is_some_and(|target| !self.by_name.contains_key(target.as_str())) => {
+            LiveRule::Known(rule) if rule.destination().is_some_and(|target| !self.by_name.contains_key(target.as_str())) => {
                 LiveRule::Unknown(text.into())
             }
             rule => rule,
         };
         self.chains[self.current].rules.rules.push(rule);
         Ok(())
+    }
+
+    fn rule(&mut self, text: &'a str) -> LiveRule {
+        if let Some(rule) = self.known.get(text) {
+            return LiveRule::Known(rule.clone());
+        }
+        let rule = parse_rule(self.family, text);
+        if let LiveRule::Known(rule) = &rule {
+            self.known.insert(text, rule.clone());
+        }
+        rule
     }
 
     /// Puts the finished table among the others.
@@ -100,18 +114,5 @@ impl<'a> TableReader<'a> {
                 self.foreign_targets.insert(ChainName::new(target));
             }
         }
-    }
-}
-
-fn jumped_to(rule: &Rule) -> Option<&ChainName> {
-    match rule {
-        Rule::Ip(rule) => match &rule.target {
-            IpTarget::Jump(chain) | IpTarget::Goto(chain) => Some(chain),
-            _ => None,
-        },
-        Rule::Bridge(rule) => match &rule.target {
-            BridgeTarget::Jump(chain) => Some(chain),
-            _ => None,
-        },
     }
 }
