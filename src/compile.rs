@@ -307,6 +307,20 @@ impl ObjectRules {
             && pairs.all(|((one, ours), (two, theirs))| one == two && rules(ours).eq(rules(theirs)))
     }
 
+    /// The same rules without their places, for when the files have changed since they were made: a place says something only beside the text that it was found in.
+    pub fn unplaced(rules: &Arc<Self>) -> Arc<Self> {
+        let is_placed = |(_, placed): (_, &Vec<PlacedRule>)| placed.iter().any(|placed| placed.place.is_some());
+        if !rules.blocks().any(is_placed) {
+            return Arc::clone(rules);
+        }
+        let mut unplaced = Self::clone(rules);
+        let Self { chains, shared, direct, .. } = &mut unplaced;
+        for placed in [chains, shared, direct].into_iter().flat_map(|blocks| blocks.values_mut()).flatten() {
+            placed.place = None;
+        }
+        Arc::new(unplaced)
+    }
+
     /// No rules yet, known by the guest's device.
     fn for_guest(device: &DeviceName) -> Self {
         Self { keys: BTreeSet::from([Key::Guest(device.clone())]), ..Self::default() }

@@ -96,7 +96,7 @@ pub fn desire(
         if desired.objects.contains_key(object) || resolved.unruled.contains(object) {
             desired.outgrown.extend(rules.keys.iter().cloned());
         } else if resolved.incomplete {
-            desired.objects.insert(object.clone(), Arc::clone(rules));
+            desired.objects.insert(object.clone(), ObjectRules::unplaced(rules));
         }
     }
     (desired, kept)
@@ -112,7 +112,7 @@ fn keep(
     if refusal != Some(Refused::LastGood)
         && let Some(rules) = installed.objects.get(object)
     {
-        desired.objects.insert(object.clone(), Arc::clone(rules));
+        desired.objects.insert(object.clone(), ObjectRules::unplaced(rules));
         let closed = matches!(object, Object::Interface(device) if **rules == compile::closed(device));
         return if closed { Keeping::Closed } else { Keeping::LastGood };
     }
@@ -146,5 +146,43 @@ impl std::fmt::Display for Keeping {
             Self::Closed => "it is closed: nothing passes, in or out",
             Self::Absent => "it has no rules of ours",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::PlacedRule;
+    use crate::ruleset::rule::{BridgeRule, BridgeTarget};
+    use crate::ruleset::{ChainName, Family, Table};
+    use crate::source::{FileId, Span};
+
+    /// The rules of a guest as a pass made them from a file that has changed, or gone, since.
+    fn guest(device: &str) -> (Object, Arc<ObjectRules>) {
+        let device = DeviceName::new(device).expect("a device name");
+        let place = Some(Span { file: FileId(7), start: 10, end: 20 });
+        let chain = ChainId { family: Family::Bridge, table: Table::Nat, chain: ChainName::new(&format!("libvirt-I-{device}")) };
+        let rule = PlacedRule { rule: BridgeRule::new(BridgeTarget::Accept).into(), place };
+        let rules = ObjectRules { chains: BTreeMap::from([(chain, vec![rule])]), ..compile::closed(&device) };
+        (Object::Interface(device), Arc::new(rules))
+    }
+
+    #[test]
+    fn rules_that_stay_from_earlier_files_have_no_place_in_those_of_now() {
+        let (held, absent) = (guest("held0"), guest("absent0"));
+        let installed = Installed { objects: BTreeMap::from([held.clone(), absent.clone()]), ..Installed::default() };
+        let span = Span { file: FileId(1), start: 0, end: 1 };
+        let fault = Held { object: held.0.clone(), span, code: "some-fault", message: String::new() };
+        let resolved = Resolved { held: vec![fault], incomplete: true, ..Resolved::default() };
+        let desire = |installed: &Installed| {
+            desire(&resolved, &Compiled::default(), &BTreeMap::new(), installed, &Observed::default(), Choices::default()).0.objects
+        };
+        let first = desire(&installed);
+        for (object, rules) in [&held, &absent] {
+            assert!(first[object].says_the_same(rules));
+            assert!(first[object].blocks().flat_map(|(_, placed)| placed).all(|placed| placed.place.is_none()));
+        }
+        let second = desire(&Installed { objects: first.clone(), ..Installed::default() });
+        assert!(first.iter().zip(&second).all(|(one, two)| Arc::ptr_eq(one.1, two.1)), "the same rules again, not others like them");
     }
 }
