@@ -168,9 +168,12 @@ fn load_as(paths: &[PathBuf], before: &Loaded, exposed: Exposed) -> Result<Loade
     for (directory, exposure) in listed.exposed {
         loaded.remarks.push(read::exposed("this directory", &exposure).at(directory.to_string_lossy().into()));
     }
-    for found in listed.files {
+    let mut known = before.files.iter().peekable();
+    for mut found in listed.files {
         let path: Arc<str> = found.path.to_string_lossy().into();
-        match read::read(&found.path, before.file(&path), &found.trust, found.link, &mut seen) {
+        // Mostly the same files in the same order.
+        let before = known.next_if(|known| known.path == path).or_else(|| before.file(&path));
+        match read::read(&mut found, before, &mut seen) {
             Content::Text(text, stamp, remarks) => {
                 total += text.len();
                 loaded.remarks.extend(remarks.into_iter().map(|remark| remark.at(Arc::clone(&path))));

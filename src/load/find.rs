@@ -11,7 +11,7 @@ use super::trust::{Exposure, Trust};
 use super::{LoadFailure, is_state_file};
 
 /// A file to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Found {
     /// The given path, with what lies below it appended.
     pub path: PathBuf,
@@ -19,6 +19,8 @@ pub(super) struct Found {
     pub given: bool,
     /// True for a symbolic link.
     pub link: bool,
+    /// What it was when its directory was listed; `None` where that is not known yet. From there it is the quickest: its whole path need not be walked.
+    pub looked_at: Option<Metadata>,
     /// Whose file it may be.
     pub trust: Arc<Trust>,
 }
@@ -62,7 +64,7 @@ pub(super) fn files(paths: &[PathBuf], limits: Limits, trust: &Trust) -> Result<
         if metadata.is_dir() {
             search.list(path, &metadata, 0, None)?;
         } else {
-            search.add(path.clone(), true, false)?;
+            search.add(Found { path: path.clone(), given: true, link: false, looked_at: None, trust: Arc::clone(&search.trust) })?;
         }
     }
     // By bytes, as the result is sorted in the end: comparing paths piece by piece takes longer than to look at all the files.
@@ -116,7 +118,8 @@ impl Search {
                 // A dangling link is found missing when it is read.
                 _ if is_state_file(&path) => {
                     self.refuse(within)?;
-                    self.add(path, false, kind.is_symlink())?;
+                    let looked_at = if kind.is_file() { entry.metadata().ok() } else { None };
+                    self.add(Found { path, given: false, link: kind.is_symlink(), looked_at, trust: Arc::clone(&self.trust) })?;
                 }
                 _ => {}
             }
@@ -138,12 +141,12 @@ impl Search {
         Ok(())
     }
 
-    fn add(&mut self, path: PathBuf, given: bool, link: bool) -> Result<(), LoadFailure> {
+    fn add(&mut self, found: Found) -> Result<(), LoadFailure> {
         if self.listing.files.len() == self.limits.files {
             let excess = format!("more than {} files", self.limits.files);
-            return Err(LoadFailure::TooMuch { path, excess });
+            return Err(LoadFailure::TooMuch { path: found.path, excess });
         }
-        self.listing.files.push(Found { path, given, link, trust: Arc::clone(&self.trust) });
+        self.listing.files.push(found);
         Ok(())
     }
 }
@@ -194,7 +197,7 @@ mod tests {
         fs::create_dir(&sockets).expect("a directory");
         fs::write(sockets.join("guest.sock"), "").expect("a file");
         std::os::unix::fs::chown(&sockets, Some(1234), None).expect("the tests run as root");
-        assert_eq!(limited(root.path(), 9, 9).expect("nothing in it is read"), []);
+        assert!(limited(root.path(), 9, 9).expect("nothing in it is read").is_empty());
         fs::write(sockets.join("x.xml"), "").expect("a file");
         let failure = limited(root.path(), 9, 9).expect_err("whoever owns the directory decides what is in it");
         assert!(failure.to_string().contains("dbus belongs to user 1234"), "{failure}");

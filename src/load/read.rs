@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::find::Found;
 use super::trust::{Exposure, Trust};
 use super::{EXPOSED, Excerpt, FILE_LIMIT, Fault, LoadedFile, Stamp};
 
@@ -40,9 +41,11 @@ pub(super) struct Reason {
 
 /// Reads the file, unless `seen` has its inode or somebody may write it whom `trust` does not trust; of a link the way to its target is judged, too. The text of
 /// one that is as it was `before` is taken from memory, and judged all the same.
-pub(super) fn read(path: &Path, before: Option<&LoadedFile>, trust: &Trust, link: bool, seen: &mut BTreeSet<(u64, u64)>) -> Content {
+pub(super) fn read(found: &mut Found, before: Option<&LoadedFile>, seen: &mut BTreeSet<(u64, u64)>) -> Content {
+    let looked_at = found.looked_at.take();
+    let Found { path, link, trust, .. } = &*found;
     // Looked at before it is opened: opening alone wakes the writer of a FIFO and rewinds a tape.
-    let looked_at = fs::metadata(path);
+    let looked_at = looked_at.map_or_else(|| fs::metadata(path), Ok);
     if let (Some(before), Ok(metadata)) = (before, &looked_at)
         && before.stamp.settled
         && metadata.is_file()
@@ -51,7 +54,7 @@ pub(super) fn read(path: &Path, before: Option<&LoadedFile>, trust: &Trust, link
         if !seen.insert((metadata.dev(), metadata.ino())) {
             return Content::Duplicate;
         }
-        return match judge(path, metadata, trust, link) {
+        return match judge(path, metadata, trust, *link) {
             Ok(remarks) => Content::Text(Arc::clone(&before.text), before.stamp, remarks),
             Err(exposed) => Content::Fault(exposed),
         };
@@ -66,7 +69,7 @@ pub(super) fn read(path: &Path, before: Option<&LoadedFile>, trust: &Trust, link
     if !seen.insert((metadata.dev(), metadata.ino())) {
         return Content::Duplicate;
     }
-    let remarks = match judge(path, &metadata, trust, link) {
+    let remarks = match judge(path, &metadata, trust, *link) {
         Ok(remarks) => remarks,
         Err(exposed) => return Content::Fault(exposed),
     };
