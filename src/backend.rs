@@ -1,18 +1,18 @@
 //! The kernel as bridgeward sees it: observe the rules, commit a restore, nothing else.
 //!
 //! [`system`] runs the installed tools, [`probe`] finds out which and of what kind they are; [`namespace`] tells which network
-//! namespace and which boot their rules belong to, [`links`] which devices exist in it, [`firewalld`] whether one is at work there,
+//! namespace and which boot their rules belong to, [`links`] which devices exist in it, [`neighbour`] who else runs the tools there, and whether he is at work,
 //! [`counters`] what its rules have seen. [`fake`] is a kernel in memory, for tests.
 
 pub mod clock;
 pub mod counters;
 #[doc(hidden)]
 pub mod fake;
-pub mod firewalld;
 pub mod generation;
 pub mod host;
 pub mod links;
 pub mod namespace;
+pub mod neighbour;
 pub mod probe;
 mod process;
 mod refusal;

@@ -2,7 +2,7 @@
 //!
 //! All policy of retrying and giving up is in this folder: [`Reconciler::pass`] runs rounds until a plan comes out empty.
 //! A busy tool is asked again, an object that a tool refuses is set aside ([`isolate`], [`refusing`]), a rule that does not stay is named and left alone for a
-//! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]), a pass for a firewalld that is at work ([`courtesy`]). What was read last is not read again while nobody wrote ([`knowledge`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
+//! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]), a pass for a firewalld or a libvirtd that is at work ([`courtesy`]). What was read last is not read again while nobody wrote ([`knowledge`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
 //! Rules may be on [`trial`], and a pass may be made without writing anything, or be the one that a plan on paper describes ([`look`]).
 
 pub mod cache;
@@ -74,6 +74,8 @@ pub struct Reconciler<K> {
     parking: Parking,
     /// Whom a pass waits for.
     courtesy: Courtesy,
+    /// How long the next pass does, where somebody has waited for it already.
+    patience: Option<Instant>,
     /// The rules as they were read last.
     knowledge: Knowledge,
     /// Called after every step that can take long, for a watchdog.
@@ -174,6 +176,7 @@ impl<K: Kernel> Reconciler<K> {
             stuck: BTreeMap::new(),
             parking,
             courtesy: Courtesy::default(),
+            patience: None,
             knowledge: Knowledge::default(),
             beat: || (),
             guard: None,
@@ -208,6 +211,11 @@ impl<K: Kernel> Reconciler<K> {
         self.courtesy.hear(command);
     }
 
+    /// Has the next pass wait for others until this moment and no longer: what it repairs has waited already.
+    pub fn wait_until(&mut self, limit: Instant) {
+        self.patience = Some(limit);
+    }
+
     /// The process ids of our tools that committed since the last call; see [`Kernel::writers`].
     pub fn writers(&self) -> BTreeSet<u32> {
         self.kernel.writers()
@@ -232,6 +240,7 @@ impl<K: Kernel> Reconciler<K> {
         let mut pass = Self::begin(computed, self.store.load_beside(&computed.compiled.objects)?);
         pass.look = look;
         pass.within = within;
+        pass.patience = self.patience.take().unwrap_or(pass.patience);
         self.finish(&mut pass).await?;
         self.knowledge.keep(pass.seen, &pass.desired, &pass.report);
         Ok(pass.report)

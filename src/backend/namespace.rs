@@ -71,10 +71,14 @@ pub fn sees_kernel_ids() -> bool {
 
 /// A daemon of libvirt that writes firewall rules in the calling thread's network namespace, if one runs where our process namespace lets us see it.
 pub fn libvirt_daemon() -> Option<LibvirtDaemon> {
-    let name = |process: &Process| DAEMONS.into_iter().find(|&daemon| daemon == process.name);
+    libvirt_daemons().next()
+}
+
+/// All of them.
+pub fn libvirt_daemons() -> impl Iterator<Item = LibvirtDaemon> {
     let sockets = || fs::read_to_string(OWN_SOCKETS).ok();
-    processes(|name| DAEMONS.contains(&name)).find_map(|process| {
-        let name = name(&process)?;
+    processes(|name| DAEMONS.contains(&name)).filter_map(move |process| {
+        let name = DAEMONS.into_iter().find(|&daemon| daemon == process.name)?;
         // Without the privilege to look into the process, its sockets tell.
         let is_ours = process.in_own_namespace.unwrap_or_else(|| listens(name, sockets().as_deref()));
         is_ours.then_some(LibvirtDaemon { name, pid: process.pid })

@@ -95,7 +95,9 @@ impl<K: Kernel> Daemon<K> {
     pub(super) async fn pass_for(&mut self, cause: Cause, task: Task) -> Answer {
         // What has waited since it was heard does not wait as long again; what a fight put off has not waited for a libvirtd.
         let limit = self.heard.map(|heard| heard + LIBVIRT_LIMIT).filter(|limit| self.repair_due.is_some_and(|due| due <= *limit));
-        self.give_way(limit.unwrap_or_else(|| Instant::now() + LIBVIRT_LIMIT)).await;
+        let limit = limit.unwrap_or_else(|| Instant::now() + LIBVIRT_LIMIT);
+        self.give_way(limit).await;
+        self.reconciler.wait_until(limit.into_std());
         // Whatever the cause, everything is repaired.
         self.repair_due = None;
         let writers = std::mem::take(&mut self.writers);

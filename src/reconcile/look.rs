@@ -86,6 +86,7 @@ impl<K: Kernel> Reconciler<K> {
         self.forgive(computed);
         let mut pass = Self::begin(computed, self.store.load()?);
         pass.within = if let Urge::Try(within) = urge { Some(within) } else { None };
+        pass.patience = self.patience.take().unwrap_or(pass.patience);
         self.courtesy.give_way(pass.patience).await;
         let plan = self.plan(&mut pass).await?;
         let bound = self.bind(computed, terms, &plan, &pass.desired, &pass.seen.observed);
