@@ -1,10 +1,13 @@
 //! Layer-2 rules against captures of libvirt 9.0 (nwfilter.md sections 6 and 9), quirk rows, and refusals.
 
+use std::sync::Arc;
+
 use crate::compile::example::{assert_golden, device, fault_in, fault_of, guest, remarks_on, rules, rules_of};
 use crate::compile::{Layout, closed, compile};
 use crate::model::Quirks::{Fixed, Libvirt};
 use crate::model::{Object, Quirks};
 use crate::resolve::{Resolved, Treatment};
+use crate::ruleset::rule::Rule;
 
 /// One rule in root, on one side, in ebtables' words.
 #[track_caller]
@@ -275,6 +278,20 @@ fn a_closed_guest_neither_sends_nor_receives() {
 fn compile_two(first: (&str, &str), second: (&str, &str), quirks: Quirks) -> crate::compile::Compiled {
     let guests = [first, second].map(|(name, text)| guest(name, Treatment::Filtered(rules(text))).into()).into();
     compile(&Resolved { guests, ..Resolved::default() }, quirks, Layout::default())
+}
+
+#[test]
+fn guests_share_the_rules_that_name_neither_of_them() {
+    let text = "
+        drop out 500 arp opcode=2
+        drop out 600 arp $arpsrcipaddr=198.51.100.4";
+    let compiled = compile_two(("vnet0", text), ("vnet1", &text.replace("100.4", "100.5")), Fixed);
+    let [one, two] = ["vnet0", "vnet1"].map(|name| {
+        let rules = &compiled.objects[&Object::Interface(device(name))];
+        rules.chains.values().flatten().map(|placed| placed.rule.clone()).collect::<Vec<_>>()
+    });
+    let same = |(one, two): (&Rule, &Rule)| matches!((one, two), (Rule::Bridge(one), Rule::Bridge(two)) if Arc::ptr_eq(one, two));
+    assert_eq!(one.iter().zip(&two).map(same).collect::<Vec<_>>(), [true, false]);
 }
 
 #[test]

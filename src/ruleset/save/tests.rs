@@ -79,6 +79,18 @@ fn counters_and_comments_do_not_matter() {
 }
 
 #[test]
+fn a_rule_that_stands_in_several_chains_is_read_once() {
+    let text = "*nat\n:I-a-arp ACCEPT\n:I-b-arp ACCEPT\n-A I-a-arp -p ARP --arp-op Request -j DROP\n-A I-b-arp -p ARP --arp-op Request -j DROP\n# Completed on Mon Nov 23 06:00:00 2026\n";
+    let table = table(Family::Bridge, Table::Nat, text);
+    let [[LiveRule::Known(Rule::Bridge(one))], [LiveRule::Known(Rule::Bridge(two))]] =
+        ["I-a-arp", "I-b-arp"].map(|chain| rules(&table, chain))
+    else {
+        panic!("expected one rule in each: {table:?}")
+    };
+    assert!(std::sync::Arc::ptr_eq(one, two));
+}
+
+#[test]
 fn policies_belong_to_their_chains() {
     let filter = table(Family::Ipv4, Table::Filter, IP);
     let policy = |chain| filter.chains[&ChainName::new(chain)].policy;
