@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::fixture::{FILTER, NETWORK, guest};
@@ -79,6 +80,31 @@ fn a_planner_writes_what_it_would_do_and_only_that_is_done() {
     assert!(world.save_all().contains("FO-vnet0"), "{answer}");
     world.assert_in_sync();
     daemon.wait_until("the plan of nothing", || fs::read_to_string(&path).is_ok_and(|text| text.contains("\"in_sync\": true")));
+}
+
+#[test]
+fn a_plan_tells_of_rules_whose_file_is_gone() {
+    let world = world();
+    world.write("vnet1.xml", &guest(1, "web"));
+    let path = world.scratch("next.json");
+    let config = world.scratch("bridgeward.toml");
+    let configure = |mode| {
+        let text = format!("mode = \"{mode}\"\nplan_file = {path:?}\nstate = [{:?}]\n", world.state());
+        fs::write(&config, text).expect("the scratch directory takes files");
+    };
+    configure("enforce");
+    let mut daemon = world.run_with(&[], &["--config", &config.display().to_string(), "--poll", "100ms"]);
+    daemon.wait_until("the rules", || world.in_sync());
+    world.write("vnet1.xml", "<interface");
+    daemon.wait_until_log("interface `vnet1` is held");
+    world.delete("vnet0.xml");
+    daemon.wait_until_log("interface `vnet0` is held");
+    world.delete("web.xml");
+    configure("plan");
+    daemon.signal(Signal::HUP);
+    daemon.wait_until("a plan", || path.exists());
+    world.sh("iptables -F FO-vnet0");
+    daemon.wait_until("the plan of the repair", || fs::read_to_string(&path).is_ok_and(|text| text.contains("-A FO-vnet0 ")));
 }
 
 #[test]
