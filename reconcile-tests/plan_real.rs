@@ -20,10 +20,9 @@ use bridgeward::plan::{self, Desired, direct, script, show};
 use bridgeward::reconcile::compute::Reading;
 use bridgeward::ruleset::{Family, LiveRule, Observation, Observed};
 use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::TestRunner;
 
 use crate::namespace::in_new_namespace;
-use crate::nightly::{Dice, times};
+use crate::nightly::{Dice, runner, times};
 use crate::plan_laws::{World, after, chains, committed, occupied, save_text, world};
 
 /// How many worlds in `make test` and nightly. Enough for every kind of edit to meet every other in one chain; each costs some twelve runs of the tools.
@@ -49,7 +48,7 @@ async fn enter(system: &System, world: &World) {
 
 async fn commit_lands(commands: Commands) {
     let system = System::new(probe(&commands).await, System::DEFAULT_LIMIT);
-    let mut runner = TestRunner::deterministic();
+    let mut runner = runner();
     let [few, many] = WORLDS;
     for _ in 0..times(few, many) {
         let world = world().new_tree(&mut runner).expect("a world can be made").current();

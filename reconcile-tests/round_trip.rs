@@ -12,8 +12,8 @@ use bridgeward::ruleset::rule::{IpTarget, Rule};
 use bridgeward::ruleset::{ChainName, Family, LiveRule, Table, save, words};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use proptest::test_runner::TestRunner;
 
+use crate::nightly::runner;
 use crate::strategy::{self, SETS, TARGET_CHAIN};
 
 /// The chain that takes the generated rules: one whose rules are parsed.
@@ -134,7 +134,7 @@ fn assert_same(family: Family, tables: &BTreeMap<Table, Vec<Rule>>, text: &str, 
 }
 
 fn random_rules(family: Family, count: usize) -> Vec<Rule> {
-    let mut runner = TestRunner::deterministic();
+    let mut runner = runner();
     let strategy = match family {
         Family::Bridge => strategy::bridge_rule().prop_map(Rule::from).boxed(),
         _ => strategy::ip_rule(family).prop_map(Rule::from).boxed(),
