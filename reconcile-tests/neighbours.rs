@@ -78,7 +78,9 @@ const UFW: Neighbour = Neighbour {
 const FAIL2BAN: Neighbour = Neighbour {
     start: |world| {
         private_files(world, &["/etc/fail2ban"]);
-        world.sh("mkdir -p /run/fail2ban /run/logs; touch /run/logs/auth.log
+        // Without its database, from which it would bring back the bans of an earlier run, beside those that are made here.
+        world.sh("printf '[Definition]\\ndbfile = None\\n' >/etc/fail2ban/fail2ban.local
+            mkdir -p /run/fail2ban /run/logs; touch /run/logs/auth.log
             printf '[sshd]\\nenabled = true\\nbackend = polling\\nlogpath = /run/logs/auth.log\\nbanaction = iptables-multiport\\n' >/etc/fail2ban/jail.local");
         let server = world.serve(
             "fail2ban",
