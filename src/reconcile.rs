@@ -37,7 +37,7 @@ use crate::ruleset::{ChainId, Family, Observation, Observed};
 use crate::source::Position;
 use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored, WriteLock};
 use compute::Computed;
-use courtesy::{Courtesy, PATIENCE};
+use courtesy::Courtesy;
 use isolate::Suspects;
 use knowledge::{Knowledge, Known, Look};
 use park::Parking;
@@ -74,8 +74,6 @@ pub struct Reconciler<K> {
     parking: Parking,
     /// Whom a pass waits for.
     courtesy: Courtesy,
-    /// How long the next pass does, where somebody has waited for it already.
-    patience: Option<Instant>,
     /// The rules as they were read last.
     knowledge: Knowledge,
     /// Called after every step that can take long, for a watchdog.
@@ -159,8 +157,6 @@ struct Pass<'a> {
     prospect: BTreeMap<ChainId, Possession>,
     /// How long the rules are to be on trial, until the trial has begun.
     within: Option<Duration>,
-    /// Nobody is waited for after this moment.
-    patience: Instant,
 }
 
 impl<K: Kernel> Reconciler<K> {
@@ -176,7 +172,6 @@ impl<K: Kernel> Reconciler<K> {
             stuck: BTreeMap::new(),
             parking,
             courtesy: Courtesy::default(),
-            patience: None,
             knowledge: Knowledge::default(),
             beat: || (),
             guard: None,
@@ -213,7 +208,7 @@ impl<K: Kernel> Reconciler<K> {
 
     /// Has the next pass wait for others until this moment and no longer: what it repairs has waited already.
     pub fn wait_until(&mut self, limit: Instant) {
-        self.patience = Some(limit);
+        self.courtesy.wait_until(limit);
     }
 
     /// The process ids of our tools that committed since the last call; see [`Kernel::writers`].
@@ -240,7 +235,6 @@ impl<K: Kernel> Reconciler<K> {
         let mut pass = Self::begin(computed, self.store.load_beside(&computed.compiled.objects)?);
         pass.look = look;
         pass.within = within;
-        pass.patience = self.patience.take().unwrap_or(pass.patience);
         self.finish(&mut pass).await?;
         self.knowledge.keep(pass.seen, &pass.desired, &pass.report);
         Ok(pass.report)
@@ -281,6 +275,7 @@ impl<K: Kernel> Reconciler<K> {
     /// Runs rounds until nothing is left to do.
     async fn finish(&mut self, pass: &mut Pass<'_>) -> Result<(), Failure> {
         let started = Instant::now();
+        self.courtesy.begin();
         let mut busy = 0;
         let mut committed = 0;
         let mut suspects: Vec<Suspects> = Vec::new();
@@ -362,7 +357,6 @@ impl<K: Kernel> Reconciler<K> {
             desired: Desired::default(),
             prospect: BTreeMap::new(),
             within: None,
-            patience: Instant::now() + PATIENCE,
         }
     }
 
@@ -415,7 +409,7 @@ impl<K: Kernel> Reconciler<K> {
     }
 
     async fn round(&mut self, pass: &mut Pass<'_>) -> Result<Round, Failure> {
-        self.courtesy.give_way(pass.patience).await;
+        self.courtesy.give_way().await;
         let mut plan = self.plan(pass).await?;
         if let Some((suspects, before)) = pass.doubted.take() {
             if before == pass.seen.observed {
@@ -444,7 +438,7 @@ impl<K: Kernel> Reconciler<K> {
         }
         self.begin_trial(pass).await?;
         self.intend(pass, &plan)?;
-        if self.courtesy.must_wait(pass.patience) || !pass.read && self.kernel.generation() != pass.report.generation {
+        if self.courtesy.must_wait() || !pass.read && self.kernel.generation() != pass.report.generation {
             return Ok(Round::Overtaken);
         }
         for phase in &plan.phases {

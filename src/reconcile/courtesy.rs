@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::backend::neighbour::{self, Neighbour};
 
 /// A pass does not wait longer than this; a reload takes a fraction of it.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// It has finished when it is idle at so many looks in a row
 const LOOKS: u32 = 3;
 /// so far apart.
@@ -21,6 +21,10 @@ pub struct Courtesy {
     neighbours: Vec<Neighbour>,
     /// Whether there was a look for them since somebody wrote who could be a new one.
     looked: bool,
+    /// The pass under way waits until then and no longer.
+    until: Option<Instant>,
+    /// The next one, where what it repairs has waited already.
+    next: Option<Instant>,
 }
 
 impl Courtesy {
@@ -31,25 +35,39 @@ impl Courtesy {
         }
     }
 
-    /// Waits while a neighbour is at work, until this moment at most.
-    pub async fn give_way(&mut self, until: Instant) {
+    /// Has the next pass wait until this moment and no longer.
+    pub fn wait_until(&mut self, limit: Instant) {
+        self.next = Some(limit);
+    }
+
+    /// A pass begins.
+    pub fn begin(&mut self) {
+        self.until = Some(self.next.take().unwrap_or_else(|| Instant::now() + PATIENCE));
+    }
+
+    /// Waits while a neighbour is at work, as long as the pass may.
+    pub async fn give_way(&mut self) {
         let known = self.neighbours.len();
         self.neighbours.retain(Neighbour::lives);
         if !std::mem::replace(&mut self.looked, true) || self.neighbours.len() < known {
             self.neighbours = neighbour::neighbours();
         }
-        if !self.must_wait(until) {
+        if !self.must_wait() {
             return;
         }
         let mut idle = 0;
-        while idle < LOOKS && Instant::now() < until {
+        while idle < LOOKS && self.may_wait() {
             tokio::time::sleep(BETWEEN_LOOKS).await;
-            idle = if self.must_wait(until) { 0 } else { idle + 1 };
+            idle = if self.must_wait() { 0 } else { idle + 1 };
         }
     }
 
-    /// Whether a neighbour that is known is at work, before this moment.
-    pub fn must_wait(&self, until: Instant) -> bool {
-        self.neighbours.iter().any(Neighbour::is_at_work) && Instant::now() < until
+    /// Whether a neighbour that is known is at work, and the pass may wait for it.
+    pub fn must_wait(&self) -> bool {
+        self.may_wait() && self.neighbours.iter().any(Neighbour::is_at_work)
+    }
+
+    fn may_wait(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() < until)
     }
 }

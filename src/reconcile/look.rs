@@ -86,8 +86,8 @@ impl<K: Kernel> Reconciler<K> {
         self.forgive(computed);
         let mut pass = Self::begin(computed, self.store.load()?);
         pass.within = if let Urge::Try(within) = urge { Some(within) } else { None };
-        pass.patience = self.patience.take().unwrap_or(pass.patience);
-        self.courtesy.give_way(pass.patience).await;
+        self.courtesy.begin();
+        self.courtesy.give_way().await;
         let plan = self.plan(&mut pass).await?;
         let bound = self.bind(computed, terms, &plan, &pass.desired, &pass.seen.observed);
         let moved = file.moved(&bound, &json::json(&plan, &[], &computed.sources));
