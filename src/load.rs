@@ -9,6 +9,7 @@ mod read;
 mod trust;
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -170,9 +171,10 @@ fn load_as(paths: &[PathBuf], before: &Loaded, exposed: Exposed) -> Result<Loade
     }
     let mut known = before.files.iter().peekable();
     for mut found in listed.files {
-        let path: Arc<str> = found.path.to_string_lossy().into();
         // Mostly the same files in the same order.
-        let before = known.next_if(|known| known.path == path).or_else(|| before.file(&path));
+        let same = known.next_if(|known| known.path.as_bytes() == found.path.as_os_str().as_bytes());
+        let path = same.map_or_else(|| found.path.to_string_lossy().into(), |same| Arc::clone(&same.path));
+        let before = same.or_else(|| before.file(&path));
         match read::read(&mut found, before, &mut seen) {
             Content::Text(text, stamp, remarks) => {
                 total += text.len();

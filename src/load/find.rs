@@ -20,7 +20,7 @@ pub(super) struct Found {
     /// True for a symbolic link.
     pub link: bool,
     /// What it was when its directory was listed; `None` where that is not known yet. From there it is the quickest: its whole path need not be walked.
-    pub looked_at: Option<Metadata>,
+    pub looked_at: Option<Box<Metadata>>,
     /// Whose file it may be.
     pub trust: Arc<Trust>,
 }
@@ -118,7 +118,7 @@ impl Search {
                 // A dangling link is found missing when it is read.
                 _ if is_state_file(&path) => {
                     self.refuse(within)?;
-                    let looked_at = if kind.is_file() { entry.metadata().ok() } else { None };
+                    let looked_at = if kind.is_file() { entry.metadata().ok().map(Box::new) } else { None };
                     self.add(Found { path, given: false, link: kind.is_symlink(), looked_at, trust: Arc::clone(&self.trust) })?;
                 }
                 _ => {}

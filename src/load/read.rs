@@ -45,7 +45,7 @@ pub(super) fn read(found: &mut Found, before: Option<&LoadedFile>, seen: &mut BT
     let looked_at = found.looked_at.take();
     let Found { path, link, trust, .. } = &*found;
     // Looked at before it is opened: opening alone wakes the writer of a FIFO and rewinds a tape.
-    let looked_at = looked_at.map_or_else(|| fs::metadata(path), Ok);
+    let looked_at = looked_at.map_or_else(|| fs::metadata(path), |metadata| Ok(*metadata));
     if let (Some(before), Ok(metadata)) = (before, &looked_at)
         && before.stamp.settled
         && metadata.is_file()
