@@ -61,7 +61,7 @@ lint: ## Check formatting and lints; warnings are errors.
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 deny: ## Judge licences, sources and duplicates of all dependencies (cargo-deny); advisories where their database can be reached: cargo deny check advisories.
-	$(CARGO) deny --offline --locked check licenses bans sources
+	$(CARGO) deny --locked check licenses bans sources
 
 install: $(BUILT) ## Install program, unit, man pages, completions, schemas and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
