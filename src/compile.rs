@@ -17,7 +17,7 @@ mod value;
 #[cfg(test)]
 mod example;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -248,17 +248,28 @@ impl Draft<'_> {
     }
 }
 
-/// The rules of earlier guests: four in ten of what `clean-traffic` makes name neither the guest nor its addresses, and are the same for all.
+/// What the last guest had of each `<rule>`, by its place, the family, and which way the chain judges: four in ten rules of `clean-traffic` name neither the guest nor its
+/// addresses, and are the same for all. Looked for by place, since to hash whole rules costs more than to make them.
 #[derive(Default)]
-struct Common(HashSet<Rule>);
+struct Common(HashMap<(Span, Family, [u8; 2]), Rule>);
 
 impl Common {
-    /// Takes what an earlier guest has as well from there, instead of a second copy.
+    /// Takes what the last guest has as well from there, instead of a second copy.
     fn share(&mut self, rules: &mut ObjectRules) {
-        for placed in rules.chains.values_mut().flatten() {
-            match self.0.get(&placed.rule) {
-                Some(rule) => placed.rule = rule.clone(),
-                None => drop(self.0.insert(placed.rule.clone())),
+        for (id, placed) in &mut rules.chains {
+            let name = id.chain.as_str();
+            // `I-`, `O-`, `FI`, `FO`, `HI`
+            let &[first, second, ..] = name.strip_prefix("libvirt-").unwrap_or(name).as_bytes() else { continue };
+            let mut before = None;
+            for placed in placed {
+                // Of the many that a list of values makes, one is enough to look at.
+                let Some(place) = placed.place.filter(|place| before.replace(*place) != Some(*place)) else { continue };
+                let known = self.0.entry((place, id.family, [first, second])).or_insert_with(|| placed.rule.clone());
+                if *known == placed.rule {
+                    placed.rule = known.clone();
+                } else {
+                    *known = placed.rule.clone();
+                }
             }
         }
     }
