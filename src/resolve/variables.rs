@@ -216,6 +216,9 @@ impl<'a> PreparedRule<'a> {
             };
             Some(Condition { name: attribute.name, value, negated: attribute.negated, from_variable, span: attribute.span })
         };
+        // One list of values can make tens of thousands of these: no room that is not used.
+        let mut conditions = Vec::with_capacity(self.rule.attributes.len());
+        conditions.extend(self.rule.attributes.iter().zip(&self.slots).filter_map(condition));
         PolicyRule {
             chain: self.chain.clone(),
             priority: self.rule.priority,
@@ -223,7 +226,7 @@ impl<'a> PreparedRule<'a> {
             direction: self.rule.direction,
             state_match: self.rule.state_match,
             protocol: self.rule.protocol,
-            conditions: self.rule.attributes.iter().zip(&self.slots).filter_map(condition).collect(),
+            conditions,
             place: self.rule.span,
         }
     }
