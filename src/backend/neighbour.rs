@@ -29,14 +29,13 @@ pub fn neighbours() -> Vec<Neighbour> {
     firewalld.chain(libvirt).collect()
 }
 
-/// Whether a program of this name is one of the tools.
-pub fn is_tool(name: &str) -> bool {
-    TOOLS.iter().any(|tool| name.starts_with(tool))
-}
-
-/// Whether a program of this name is one of the neighbours, or may have been run by one.
+/// Whether a program of this name that wrote rules is one of the neighbours, or may have been run by one.
 pub fn may_be_of_one(name: &str) -> bool {
     name == FIREWALLD || is_tool(name)
+}
+
+fn is_tool(name: &str) -> bool {
+    TOOLS.iter().any(|tool| name.starts_with(tool))
 }
 
 impl Neighbour {

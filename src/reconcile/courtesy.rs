@@ -10,7 +10,7 @@ use crate::backend::neighbour::{self, Neighbour};
 
 /// A pass does not wait longer than this; a reload takes a fraction of it.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// It has finished when it is idle at so many looks in a row
+/// Whoever is waited for has finished when he is idle at so many looks in a row
 const LOOKS: u32 = 3;
 /// so far apart.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);

@@ -41,6 +41,7 @@ struct Document<O> {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Earlier<O> {
     objects: O,
 }
