@@ -53,7 +53,8 @@ impl Faulty {
         let directory = wrappers.display();
         let config = world.scratch("bridgeward.toml");
         let tools = format!(
-            "[tools]\niptables = \"{directory}/iptables\"\nip6tables = \"{directory}/ip6tables\"\nebtables = \"{directory}/ebtables\"\n"
+            "[tools]\niptables = \"{directory}/iptables\"\nip6tables = \"{directory}/ip6tables\"\nebtables = \"{directory}/ebtables\"\n\
+             time_limit = \"20s\"\n"
         );
         fs::write(&config, tools).expect("the scratch directory takes files");
         world.write("lab.xml", NETWORK);

@@ -7,11 +7,13 @@ pub mod key;
 pub mod name;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::backend::system::System;
 use crate::compile::Layout;
 use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
@@ -25,6 +27,9 @@ pub const DEFAULT_PATH: &str = "/etc/bridgeward/bridgeward.toml";
 
 /// Where the state is looked for unless something says otherwise.
 pub const DEFAULT_STATE: &str = "/etc/bridgeward/state";
+
+/// What `time_limit` may be: below, busy hosts would be taken for broken ones; above, a stuck tool would stop every repair for as long.
+const TIME_LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
 
 settings! {
     /// The content of `bridgeward.toml`; what is absent keeps its default.
@@ -84,7 +89,7 @@ settings! {
 }
 
 settings! {
-    /// Names or paths of the tools; each is used with `-save` and `-restore` appended.
+    /// The tools by name or path, each used with `-save` and `-restore` appended, and how they are run.
     Tools, "tools", TOOLS {
         /// The tool for IPv4, by name or path; it is used with `-save` and `-restore` appended, too.
         iptables: String = "iptables".into(); Some(r#""iptables""#), "a name or a path", r#""iptables-legacy""#;
@@ -92,6 +97,10 @@ settings! {
         ip6tables: String = "ip6tables".into(); Some(r#""ip6tables""#), "a name or a path", r#""ip6tables-legacy""#;
         /// The tool for bridges, likewise.
         ebtables: String = "ebtables".into(); Some(r#""ebtables""#), "a name or a path", r#""/usr/sbin/ebtables-nft""#;
+        /// How long a tool may run before it is killed and its run has failed; what is written gets a second more for each 100 kB. A tool that waits for a lock
+        /// or reads some ten thousand chains takes long without being stuck.
+        #[serde(deserialize_with = "duration")]
+        time_limit: Duration = System::DEFAULT_LIMIT; Some(r#""2min""#), "a time from `\"1s\"` to `\"1h\"`", r#""10min""#;
     }
 }
 
@@ -123,6 +132,9 @@ pub fn parse(sources: &Sources, file: FileId) -> Result<Config, Box<Diagnostic>>
     poll(config.poll).map_err(|fault| wrong("poll", format!("`poll` is {fault}"), "expected \"100ms\" to \"1day\""))?;
     if config.settle > Duration::from_secs(10) {
         return Err(wrong("settle", "`settle` is above 10 s".to_owned(), "expected at most \"10s\""));
+    }
+    if !TIME_LIMITS.contains(&config.tools.time_limit) {
+        return Err(wrong("time_limit", "`time_limit` is out of range".to_owned(), "expected \"1s\" to \"1h\""));
     }
     if config.metrics.textfile.as_deref().is_some_and(|path| !is_textfile(path)) {
         let fault = "`textfile` is no file that node_exporter reads".to_owned();
@@ -214,6 +226,7 @@ mod tests {
             log = "json"
             [tools]
             iptables = "iptables-legacy"
+            time_limit = "10min"
             [metrics]
             listen = "[::1]:9876"
             textfile = "/srv/bridgeward.prom"
@@ -230,6 +243,7 @@ mod tests {
         assert_eq!(config.poll, Duration::from_secs(2));
         assert_eq!(config.tools.iptables, "iptables-legacy");
         assert_eq!(config.tools.ebtables, "ebtables");
+        assert_eq!(config.tools.time_limit, Duration::from_mins(10));
         assert_eq!((config.socket_group.as_deref(), config.log), (Some("adm"), LogName::Json));
         assert_eq!(config.metrics.listen.map(|address| address.port()), Some(9876));
         assert_eq!(config.metrics.textfile.as_deref(), Some(Path::new("/srv/bridgeward.prom")));
@@ -263,5 +277,13 @@ mod tests {
             ("`poll` is above one day".to_owned(), "bridgeward.toml:2:1".to_owned())
         );
         assert_eq!(read("settle = \"1min\"\n").unwrap_err().0, "`settle` is above 10 s");
+    }
+
+    #[test]
+    fn tools_get_a_second_at_least_and_an_hour_at_most() {
+        let refused = ("`time_limit` is out of range".to_owned(), "bridgeward.toml:2:1".to_owned());
+        for limit in ["999ms", "61min"] {
+            assert_eq!(read(&format!("[tools]\ntime_limit = \"{limit}\"\n")).unwrap_err(), refused);
+        }
     }
 }

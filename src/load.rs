@@ -8,7 +8,7 @@ mod find;
 mod read;
 mod trust;
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -160,7 +160,7 @@ pub fn load_again(paths: &[PathBuf], before: &Loaded) -> Result<Loaded, LoadFail
 
 fn load_as(paths: &[PathBuf], before: &Loaded, exposed: Exposed) -> Result<Loaded, LoadFailure> {
     let mut loaded = Loaded::default();
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     let mut total = 0;
     let listed = find::files(paths, Limits::default(), &Trust::of_process(exposed))?;
     for (directory, group) in listed.group_writable {
@@ -250,7 +250,9 @@ impl Stamp {
 impl Loaded {
     /// Whether the other has the same files with the same texts, faults and remarks.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let same = |(one, other): (&LoadedFile, &LoadedFile)| one.path == other.path && one.text == other.text;
+        // Mostly one text that both hold; `==` would read it.
+        let equal = |one: &Arc<str>, other: &Arc<str>| Arc::ptr_eq(one, other) || one == other;
+        let same = |(one, other): (&LoadedFile, &LoadedFile)| equal(&one.path, &other.path) && equal(&one.text, &other.text);
         let same_files = self.files.len() == other.files.len() && self.files.iter().zip(&other.files).all(same);
         same_files && self.faults == other.faults && self.remarks == other.remarks
     }

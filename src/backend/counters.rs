@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
-use super::probe::{Tools, Variant};
+use super::probe::Variant;
 use super::process;
 use super::refusal;
 use super::system::System;
@@ -34,17 +34,17 @@ impl AddAssign for Counters {
 ///
 /// # Errors
 /// What a tool that is there answered instead, in words.
-pub async fn counters(tools: &Tools) -> Result<BTreeMap<ChainId, Counters>, String> {
+pub async fn counters(system: &System) -> Result<BTreeMap<ChainId, Counters>, String> {
     let mut all = BTreeMap::new();
     for family in Family::ALL {
-        let Ok(tool) = tools.of(family) else { continue };
+        let Ok(tool) = system.tools().of(family) else { continue };
         let (suffix, arguments): (&str, &[&str]) = match (family, tool.variant) {
             // `ebtables-legacy-save` finds no table with a monolithic kernel; see `super::system`.
             (Family::Bridge, Variant::Legacy) => ("", &["-t", "nat", "-L", "--Lc"]),
             _ => ("-save", &["-c"]),
         };
         let shown = format!("{}{suffix} {}", tool.command, arguments.join(" "));
-        let finished = process::run(&tool.program(suffix), arguments, b"", System::DEFAULT_LIMIT).await;
+        let finished = process::run(&tool.program(suffix), arguments, b"", system.limit()).await;
         let finished = finished.map_err(|failure| format!("`{shown}`: {failure}"))?;
         if !finished.status.success() {
             return Err(format!("`{shown}` failed ({}): {}", refusal::ending(finished.status), refusal::explain(&finished.words)));

@@ -35,7 +35,7 @@ pub(super) enum RunFailure {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It took too long and was killed.
-    #[error("no answer after {} s", .0.as_secs())]
+    #[error("no answer after {} s; `time_limit` in the configuration allows a slow host more", .0.as_secs())]
     TimedOut(Duration),
 }
 

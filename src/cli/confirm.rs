@@ -45,7 +45,8 @@ pub fn guard(mut settings: Settings, options: &GuardTrial) -> anyhow::Result<Exi
     // Out of the session of whoever started us, which may end before the trial does. Fails where we lead a group already, which is as good.
     let _ = rustix::process::setsid();
     if let [iptables, ip6tables, ebtables] = options.tools.as_slice() {
-        settings.config.tools = Tools { iptables: iptables.clone(), ip6tables: ip6tables.clone(), ebtables: ebtables.clone() };
+        let (iptables, ip6tables, ebtables) = (iptables.clone(), ip6tables.clone(), ebtables.clone());
+        settings.config.tools = Tools { iptables, ip6tables, ebtables, time_limit: options.time_limit };
     }
     let store = settings.store()?;
     settings.output.data(&String::from_utf8_lossy(ON_GUARD))?;

@@ -247,7 +247,7 @@ fn unreadable<'a>(span: Span, documents: &Documents) -> Row<'a> {
 fn chains(settings: &Settings, computed: &Computed, device: &str) -> Vec<ChainRow> {
     let wanted = computed.compiled.objects.iter().find(|(object, _)| matches!(object, Object::Interface(own) if own.as_str() == device));
     let Some((_, rules)) = wanted else { return Vec::new() };
-    let live = block_on(async { Ok(counters::counters(settings.system().await.tools()).await) });
+    let live = block_on(async { Ok(counters::counters(&settings.system().await).await) });
     let live = live.unwrap_or_else(|error| Err(error.to_string())).unwrap_or_else(|reason| {
         settings.output.message(&format!("note: the counters cannot be read: {reason}"));
         BTreeMap::new()

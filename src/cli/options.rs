@@ -334,6 +334,9 @@ pub struct GuardTrial {
     /// iptables, ip6tables and ebtables, by name or path
     #[arg(long, num_args = 3, required = true)]
     pub tools: Vec<String>,
+    /// How long a tool may run
+    #[arg(long, value_parser = humantime::parse_duration, required = true)]
+    pub time_limit: Duration,
 }
 
 #[derive(Debug, Args)]

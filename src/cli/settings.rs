@@ -169,7 +169,7 @@ impl Settings {
     pub async fn system(&self) -> System {
         let tools = &self.config.tools;
         let commands = Commands { ipv4: tools.iptables.clone(), ipv6: tools.ip6tables.clone(), bridge: tools.ebtables.clone() };
-        System::new(probe::probe(&commands).await, System::DEFAULT_LIMIT)
+        System::new(probe::probe(&commands).await, tools.time_limit)
     }
 
     /// The record of this network namespace.
@@ -211,6 +211,7 @@ impl Settings {
         arguments.extend(load::absolute(std::slice::from_ref(&config.run_dir)).into_iter().map(PathBuf::into_os_string));
         let tools = &config.tools;
         arguments.extend(["--tools", &tools.iptables, &tools.ip6tables, &tools.ebtables].map(OsString::from));
+        arguments.extend(["--time-limit".to_owned(), format!("{}ms", tools.time_limit.as_millis())].map(OsString::from));
         Guard(arguments)
     }
 }

@@ -102,10 +102,10 @@ impl Search {
         };
         for entry in entries {
             let entry = entry.map_err(|source| unreadable(directory, source))?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let path = entry.path();
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
                 continue;
             }
-            let path = entry.path();
             let kind = entry.file_type().map_err(|source| unreadable(&path, source))?;
             let target = if kind.is_dir() || kind.is_symlink() { fs::metadata(&path).ok() } else { None };
             match target {

@@ -1,6 +1,6 @@
 //! One file to its text, or to the reason why it has none.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
@@ -41,7 +41,7 @@ pub(super) struct Reason {
 
 /// Reads the file, unless `seen` has its inode or somebody may write it whom `trust` does not trust; of a link the way to its target is judged, too. The text of
 /// one that is as it was `before` is taken from memory, and judged all the same.
-pub(super) fn read(found: &mut Found, before: Option<&LoadedFile>, seen: &mut BTreeSet<(u64, u64)>) -> Content {
+pub(super) fn read(found: &mut Found, before: Option<&LoadedFile>, seen: &mut HashSet<(u64, u64)>) -> Content {
     let looked_at = found.looked_at.take();
     let Found { path, link, trust, .. } = &*found;
     // Looked at before it is opened: opening alone wakes the writer of a FIFO and rewinds a tape.
