@@ -126,6 +126,51 @@ impl<'k> Host<'k> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_ahead_serves_one_pass_that_somebody_asked_for() {
+    let kernel = Shown::default();
+    let mut host = Host::in_sync(&kernel).await;
+    let computed = host.computed();
+    host.kernel.fake.calls();
+    host.reconciler.look_ahead().await;
+    for looks in [1, 2] {
+        let report = host.reconciler.urged(&computed, Urge::Apply).await.expect("the host is fine");
+        assert!(report.is_done(), "{}", report.text());
+        assert_eq!(host.kernel.fake.calls(), [LOOK], "look {looks}");
+    }
+    host.guest(1, "10.40.0.11");
+    let computed = host.computed();
+    host.reconciler.look_ahead().await;
+    host.reconciler.urged(&computed, Urge::Apply).await.expect("the host is fine");
+    assert_eq!(host.kernel.fake.calls(), [LOOK, BRIDGE, LOOK], "what was written is verified");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_ahead_is_read_again_once_somebody_wrote() {
+    let kernel = Shown::default();
+    let mut host = Host::in_sync(&kernel).await;
+    let computed = host.computed();
+    host.kernel.fake.calls();
+    host.reconciler.look_ahead().await;
+    host.kernel.fake.feed(Family::Bridge, FLUSH).expect("it is well-formed");
+    let preview = host.reconciler.preview(&computed).await.expect("the host is fine");
+    assert!(!preview.plan.is_empty(), "the flush was not seen");
+    host.reconciler.look_ahead().await;
+    host.kernel.fake.feed(Family::Bridge, "*nat\n-N own\nCOMMIT\n").expect("it is well-formed");
+    host.reconciler.urged(&computed, Urge::Apply).await.expect("the host is fine");
+    assert_eq!(host.kernel.fake.calls(), [LOOK, LOOK, LOOK, LOOK, BRIDGE, LOOK]);
+    host.assert_in_sync().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_legacy_tools_nothing_is_read_ahead() {
+    let kernel = Shown { legacy: true, ..Shown::default() };
+    let mut host = Host::in_sync(&kernel).await;
+    host.kernel.fake.calls();
+    host.reconciler.look_ahead().await;
+    assert_eq!(host.kernel.fake.calls(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_committed_unread_and_read_afterwards() {
     let kernel = Shown::default();
     let mut host = Host::in_sync(&kernel).await;

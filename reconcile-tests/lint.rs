@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bridgeward::diagnostic::{Diagnostic, Style, render};
-use bridgeward::load::{Loaded, load};
+use bridgeward::load::load;
 use bridgeward::model::learned::Learned;
 use bridgeward::model::{Object, Quirks};
 use bridgeward::reconcile::compute::{Computed, Reading, check};
@@ -146,12 +146,12 @@ fn remarks(folder: &Path) -> String {
 
 /// What `check` finds in a folder, whose files are shown by their names.
 fn check_folder(folder: &Path, quirks: Quirks) -> Computed {
-    let Loaded { mut files, faults, remarks } = load(&[folder.to_owned()]).expect("the folder can be read");
+    let mut loaded = load(&[folder.to_owned()]).expect("the folder can be read");
     let prefix = format!("{}/", folder.display());
-    for file in &mut files {
+    for file in &mut loaded.files {
         file.path = file.path.strip_prefix(&prefix).expect("it lies in the folder").into();
     }
-    check(&Loaded { files, faults, remarks }, &[], &Learned::default(), Reading { quirks, ..Reading::default() })
+    check(&loaded, &[], &Learned::default(), Reading { quirks, ..Reading::default() })
 }
 
 fn cases() -> Vec<PathBuf> {

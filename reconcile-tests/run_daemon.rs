@@ -3,6 +3,7 @@
 //! The tests wait for the outcome and do not measure how long it takes.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::thread;
 use std::time::Duration;
 
@@ -56,6 +57,29 @@ fn a_file_in_a_new_subdirectory_reaches_the_kernel() {
     fs::create_dir(world.state().join("guests")).expect("the state directory takes directories");
     world.write("guests/vnet3.xml", &guest(3, "clean-traffic"));
     daemon.wait_until("the file in the new directory", || address_rule(&world, "vnet3", "10.40.0.13"));
+}
+
+#[test]
+fn a_file_that_is_changed_under_another_name_is_seen_at_the_next_look() {
+    let world = World::new();
+    for (number, link) in [(0, false), (1, true)] {
+        let (file, elsewhere) = (format!("vnet{number}.xml"), world.scratch(&format!("elsewhere{number}.xml")));
+        fs::write(&elsewhere, guest(number, "clean-traffic")).expect("the scratch directory takes files");
+        let name = world.state().join(file);
+        let made = if link { symlink(&elsewhere, &name) } else { fs::hard_link(&elsewhere, &name) };
+        made.expect("the directory takes links");
+    }
+    let mut daemon = world.run(&["--poll", "500ms"]);
+    daemon.wait_until("both guests", || {
+        [0, 1].iter().all(|number| address_rule(&world, &format!("vnet{number}"), &format!("10.40.0.1{number}")))
+    });
+    // Files count as settled after three seconds.
+    thread::sleep(Duration::from_secs(4));
+    for number in [0, 1] {
+        let changed = guest(number, "clean-traffic").replace(&format!("10.40.0.1{number}"), &format!("10.40.0.2{number}"));
+        fs::write(world.scratch(&format!("elsewhere{number}.xml")), changed).expect("the file is ours");
+        daemon.wait_until("the change", || address_rule(&world, &format!("vnet{number}"), &format!("10.40.0.2{number}")));
+    }
 }
 
 #[test]

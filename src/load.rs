@@ -2,9 +2,10 @@
 //!
 //! Only names ending in `.xml` are read, each inode once. Nothing is parsed here, no file is ever written, and nothing that could
 //! block (a FIFO, a device) is opened. [`find`] decides which files there are, [`read`] makes a text of one, [`trust`] knows whose files may decide
-//! the rules.
+//! the rules, [`hearing`] which need not be looked at while nothing is heard.
 
 mod find;
+mod hearing;
 mod read;
 mod trust;
 
@@ -42,6 +43,8 @@ pub struct Loaded {
     pub faults: Vec<Fault>,
     /// What is read and might better not be as it is, sorted by path.
     pub remarks: Vec<Fault>,
+    /// True where whoever listens to all the directories hears of every change since: each file is a settled one with one name, in a file system of this host alone.
+    pub audible: bool,
 }
 
 /// One readable file.
@@ -69,6 +72,8 @@ pub struct Stamp {
     pub modified: SystemTime,
     /// Its last change of anything, in seconds and nanoseconds since 1970; nobody can set it back.
     pub changed: (i64, i64),
+    /// True for a file without a second name: one is changed through the other where nobody may be listening.
+    pub only_name: bool,
     /// True when that was long enough before the file was read that a later change would show.
     pub settled: bool,
     /// A hash of its bytes, for comparing with a state of it that is no longer in memory; stable within one build of bridgeward only.
@@ -163,6 +168,7 @@ fn load_as(paths: &[PathBuf], before: &Loaded, exposed: Exposed) -> Result<Loade
     let mut seen = HashSet::new();
     let mut total = 0;
     let listed = find::files(paths, Limits::default(), &Trust::of_process(exposed))?;
+    loaded.audible = listed.audible;
     for (directory, group) in listed.group_writable {
         loaded.remarks.push(read::group_writable("directory", group).at(directory.to_string_lossy().into()));
     }
@@ -179,9 +185,12 @@ fn load_as(paths: &[PathBuf], before: &Loaded, exposed: Exposed) -> Result<Loade
             Content::Text(text, stamp, remarks) => {
                 total += text.len();
                 loaded.remarks.extend(remarks.into_iter().map(|remark| remark.at(Arc::clone(&path))));
-                loaded.files.push(LoadedFile { path, text, stamp });
+                let file = LoadedFile { path, text, stamp };
+                loaded.audible &= hearing::tells(&found, &file);
+                loaded.files.push(file);
             }
             Content::Fault(reason) => {
+                loaded.audible = false;
                 let fault = reason.at(path);
                 total += fault.excerpt.as_ref().map_or(0, |excerpt| excerpt.text.len());
                 loaded.faults.push(fault);
@@ -190,7 +199,9 @@ fn load_as(paths: &[PathBuf], before: &Loaded, exposed: Exposed) -> Result<Loade
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
                 return Err(LoadFailure::Unreadable { path: found.path, source });
             }
-            Content::Absent | Content::Duplicate => {}
+            // Where a link leads to nothing, something may appear unheard.
+            Content::Absent => loaded.audible = false,
+            Content::Duplicate => {}
         }
         if total > TOTAL_LIMIT {
             return Err(LoadFailure::TooMuch {
@@ -244,7 +255,7 @@ pub fn is_state_file(path: &Path) -> bool {
 impl Stamp {
     /// The stamp of a text that lies on no disk (yet).
     pub const OF_NO_FILE: Self =
-        Self { device: 0, inode: 0, size: 0, modified: SystemTime::UNIX_EPOCH, changed: (0, 0), settled: false, hash: 0 };
+        Self { device: 0, inode: 0, size: 0, modified: SystemTime::UNIX_EPOCH, changed: (0, 0), only_name: true, settled: false, hash: 0 };
 }
 
 impl Loaded {

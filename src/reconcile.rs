@@ -364,8 +364,8 @@ impl<K: Kernel> Reconciler<K> {
     async fn plan(&mut self, pass: &mut Pass<'_>) -> Result<Plan, Failure> {
         // Asked before looking: whoever writes in between moves it, and that is noticed.
         pass.report.generation = self.kernel.generation();
-        let known = self.knowledge.take(pass.report.generation).filter(|_| pass.look == Look::UnlessKnown);
-        pass.read = known.is_none();
+        let known = self.knowledge.take(pass.report.generation, pass.look);
+        pass.read = known.as_ref().is_none_or(|known| known.ahead);
         // What was read before takes as much memory as what is read now.
         pass.seen = Known::default();
         pass.seen = match known {

@@ -24,6 +24,16 @@ pub struct Watch {
     watcher: RecommendedWatcher,
     paths: Vec<PathBuf>,
     listening: BTreeMap<PathBuf, Identity>,
+    /// False where a directory that there is is not listened to.
+    whole: bool,
+}
+
+/// The directories that there are.
+#[derive(Default)]
+struct Present {
+    directories: BTreeMap<PathBuf, Identity>,
+    /// True where there are more, too deep or unreadable.
+    more: bool,
 }
 
 /// What tells a directory from another one that took its name: device and inode.
@@ -42,18 +52,20 @@ impl Watch {
                 bell.notify_one();
             }
         })?;
-        let mut watch = Self { watcher, paths, listening: BTreeMap::new() };
+        let mut watch = Self { watcher, paths, listening: BTreeMap::new(), whole: false };
         watch.refresh();
         Ok(watch)
     }
 
     /// Listens to the directories as they are now; true when they were not those listened to, so that something may have been missed.
     pub fn refresh(&mut self) -> bool {
-        let mut present = BTreeMap::new();
+        let mut present = Present::default();
         for path in &self.paths {
             note_ancestor(path, &mut present);
             note_tree(path, 0, &mut present);
         }
+        let Present { directories: present, more } = present;
+        self.whole = !more;
         if present == self.listening {
             return false;
         }
@@ -66,10 +78,17 @@ impl Watch {
             let known = self.listening.get(&path) == Some(&identity);
             if known || self.listen(&path) {
                 listening.insert(path, identity);
+            } else {
+                self.whole = false;
             }
         }
         self.listening = listening;
         true
+    }
+
+    /// Whether every directory was listened to at the last [refresh](Self::refresh).
+    pub fn hears_everything(&self) -> bool {
+        self.whole
     }
 
     /// False when the directory vanished meanwhile or the kernel refuses: the next refresh tries again.
@@ -85,22 +104,23 @@ impl Watch {
 }
 
 /// The nearest existing directory above a path: it sees the path being made, renamed or removed.
-fn note_ancestor(path: &Path, present: &mut BTreeMap<PathBuf, Identity>) {
+fn note_ancestor(path: &Path, present: &mut Present) {
     for ancestor in path.ancestors().skip(1) {
         if let Some(identity) = directory(ancestor) {
-            present.insert(ancestor.to_path_buf(), identity);
+            present.directories.insert(ancestor.to_path_buf(), identity);
             return;
         }
     }
 }
 
-fn note_tree(path: &Path, depth: usize, present: &mut BTreeMap<PathBuf, Identity>) {
+fn note_tree(path: &Path, depth: usize, present: &mut Present) {
     let Some(identity) = directory(path) else { return };
-    present.insert(path.to_path_buf(), identity);
-    if depth == MAX_DEPTH {
+    present.directories.insert(path.to_path_buf(), identity);
+    let entries = if depth == MAX_DEPTH { None } else { fs::read_dir(path).ok() };
+    let Some(entries) = entries else {
+        present.more = true;
         return;
-    }
-    let Ok(entries) = fs::read_dir(path) else { return };
+    };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         note_tree(&entry.path(), depth + 1, present);
     }
@@ -135,6 +155,7 @@ fn scratch(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
     use super::*;
@@ -173,6 +194,10 @@ mod tests {
         fs::write(world.path("state/a.xml"), "<network/>").unwrap();
         assert!(world.rang().await);
         while !world.silent().await {}
+        // Who may write it decides whether it is read.
+        fs::set_permissions(world.path("state/a.xml"), fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(world.rang().await);
+        while !world.silent().await {}
         fs::read(world.path("state/a.xml")).unwrap();
         assert_eq!(fs::read_dir(world.path("state")).unwrap().count(), 1);
         assert!(world.silent().await);
@@ -190,6 +215,19 @@ mod tests {
         while !world.silent().await {}
         fs::write(world.path("state/a.xml"), "").unwrap();
         assert!(world.rang().await);
+    }
+
+    #[tokio::test]
+    async fn what_lies_too_deep_is_not_heard_and_that_is_known() {
+        let mut world = World::new();
+        assert!(world.watch.hears_everything());
+        let deep = (0..MAX_DEPTH).fold(world.path("state"), |path, _| path.join("d"));
+        fs::create_dir_all(&deep).unwrap();
+        assert!(world.watch.refresh());
+        assert!(!world.watch.hears_everything());
+        fs::remove_dir(&deep).unwrap();
+        assert!(world.watch.refresh());
+        assert!(world.watch.hears_everything());
     }
 
     #[tokio::test]

@@ -38,11 +38,11 @@ pub fn apply(settings: &Settings, options: &Apply) -> anyhow::Result<Exit> {
 
 fn pass(settings: &Settings, urge: Urge) -> anyhow::Result<Exit> {
     block_on(async {
-        let computed = settings.compute(&settings.config.state).await?;
+        let (computed, reconciler) = settings.compute_and_look(&settings.config.state).await?;
         settings.show(&computed);
         settings.show_empty(&computed, &settings.config.state);
-        let mut reconciler = settings.reconciler().await?;
         let step = progress::step("comparing with the kernel and writing what differs");
+        let mut reconciler = reconciler.await?;
         let mut report = reconciler.urged(&computed, urge).await?;
         while !report.parked.is_empty() {
             // A libvirtd is writing these guests: it is given the time that it gets, which the reconciler bounds.
@@ -57,9 +57,9 @@ fn pass(settings: &Settings, urge: Urge) -> anyhow::Result<Exit> {
 
 fn carry_out(settings: &Settings, file: &PlanFile, urge: Urge) -> anyhow::Result<Exit> {
     block_on(async {
-        let computed = settings.compute(&load::absolute(&settings.config.state)).await?;
+        let (computed, reconciler) = settings.compute_and_look(&load::absolute(&settings.config.state)).await?;
         settings.show(&computed);
-        let report = settings.reconciler().await?.carry_out(file, &computed, settings.terms(), urge).await?;
+        let report = reconciler.await?.carry_out(file, &computed, settings.terms(), urge).await?;
         tell(settings, &computed, &report)
     })
 }

@@ -25,14 +25,15 @@ use crate::store::plan_file;
 const SAVED_LIMIT: u64 = 256 << 20;
 
 pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
-    let computed = block_on(settings.compute(&state(settings, options)))?;
-    settings.show(&computed);
-    settings.show_empty(&computed, &settings.config.state);
-    let Preview { plan, observed, report, .. } = if options.observed.is_empty() {
-        live(settings, &computed, options.out.as_deref())?
+    let (computed, preview) = if options.observed.is_empty() {
+        live(settings, options.out.as_deref())?
     } else {
-        offline(settings, &computed, &options.observed)?
+        let computed = block_on(settings.compute(&settings.config.state))?;
+        tell(settings, &computed);
+        let preview = offline(settings, &computed, &options.observed)?;
+        (computed, preview)
     };
+    let Preview { plan, observed, report, .. } = preview;
     let text = match options.format {
         Format::Json => json::json(&plan, &report.held_for_json(), &computed.sources),
         Format::Text if options.stat => show::stat(&plan),
@@ -57,22 +58,27 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
     Ok(if in_sync { Exit::Done } else { Exit::Attention })
 }
 
-/// The state; by absolute paths in a plan that is kept, which somebody may carry out from another directory.
-fn state(settings: &Settings, options: &Diff) -> Vec<PathBuf> {
-    if options.out.is_some() { load::absolute(&settings.config.state) } else { settings.config.state.clone() }
+fn tell(settings: &Settings, computed: &Computed) {
+    settings.show(computed);
+    settings.show_empty(computed, &settings.config.state);
 }
 
 /// Compares with the kernel, and keeps the plan where that is asked for.
-fn live(settings: &Settings, computed: &Computed, out: Option<&Path>) -> anyhow::Result<Preview> {
-    let _step = progress::step("comparing with the kernel");
+fn live(settings: &Settings, out: Option<&Path>) -> anyhow::Result<(Computed, Preview)> {
+    let state = &settings.config.state;
+    // By absolute paths in a plan that is kept, which somebody may carry out from another directory.
+    let paths = if out.is_some() { load::absolute(state) } else { state.clone() };
     block_on(async {
-        let mut reconciler = settings.reconciler().await?;
-        let preview = reconciler.preview(computed).await?;
+        let (computed, reconciler) = settings.compute_and_look(&paths).await?;
+        tell(settings, &computed);
+        let _step = progress::step("comparing with the kernel");
+        let mut reconciler = reconciler.await?;
+        let preview = reconciler.preview(&computed).await?;
         if let Some(path) = out {
-            let file = reconciler.seal(&preview, computed, settings.terms(), now());
+            let file = reconciler.seal(&preview, &computed, settings.terms(), now());
             plan_file::write(path, &file.write()).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        Ok(preview)
+        Ok((computed, preview))
     })
 }
 

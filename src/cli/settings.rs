@@ -97,6 +97,25 @@ impl Settings {
         Ok(compute::compute(&self.load_paths(paths)?, &self.links().await, &self.learned(), self.reading()))
     }
 
+    /// Like [`Settings::compute`], while the tools read the rules: both together take as long as the longer one. The reconciler is to be waited for.
+    ///
+    /// # Errors
+    /// As [`Settings::compute`]; the reconciler as [`Settings::reconciler`].
+    pub async fn compute_and_look(
+        &self,
+        paths: &[PathBuf],
+    ) -> anyhow::Result<(Computed, impl Future<Output = anyhow::Result<Reconciler<System>>> + use<>)> {
+        let looking = self.reconciler().await.map(|mut reconciler| {
+            tokio::spawn(async move {
+                reconciler.look_ahead().await;
+                reconciler
+            })
+        });
+        // What is wrong with the files comes first.
+        let computed = self.compute(paths).await?;
+        Ok((computed, async { Ok(looking?.await?) }))
+    }
+
     /// Like [`Settings::compute`], with remarks on what is hardly meant.
     ///
     /// # Errors

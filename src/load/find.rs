@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::trust::{Exposure, Trust};
-use super::{LoadFailure, is_state_file};
+use super::{LoadFailure, hearing, is_state_file};
 
 /// A file to read.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub(super) struct Listed {
     pub group_writable: Vec<(PathBuf, u32)>,
     /// Exposed directories, where these are told and not refused.
     pub exposed: BTreeMap<PathBuf, Exposure>,
+    /// True where whoever listens to the directories hears of every file that comes, goes or changes under its name here.
+    pub audible: bool,
 }
 
 /// How much we are willing to list.
@@ -56,7 +58,8 @@ struct Search {
 
 /// All state files below `paths`.
 pub(super) fn files(paths: &[PathBuf], limits: Limits, trust: &Trust) -> Result<Listed, LoadFailure> {
-    let mut search = Search { limits, listing: Listed::default(), trust: Arc::new(trust.clone()), listed: BTreeSet::new() };
+    let mut search =
+        Search { limits, listing: Listed { audible: true, ..Listed::default() }, trust: Arc::new(trust.clone()), listed: BTreeSet::new() };
     for path in paths {
         let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
         search.trust = Arc::new(trust.with_owner_of(&metadata));
@@ -64,6 +67,7 @@ pub(super) fn files(paths: &[PathBuf], limits: Limits, trust: &Trust) -> Result<
         if metadata.is_dir() {
             search.list(path, &metadata, 0, None)?;
         } else {
+            search.listing.audible = false;
             search.add(Found { path: path.clone(), given: true, link: false, looked_at: None, trust: Arc::clone(&search.trust) })?;
         }
     }
@@ -95,6 +99,7 @@ impl Search {
             let excess = format!("more than {} directories inside each other", self.limits.depth);
             return Err(LoadFailure::TooMuch { path: directory.to_owned(), excess });
         }
+        self.listing.audible &= hearing::is_local(directory);
         let entries = match fs::read_dir(directory) {
             // Removed between its parent's listing and its own.
             Err(error) if error.kind() == io::ErrorKind::NotFound && depth > 0 => return Ok(()),
@@ -111,6 +116,7 @@ impl Search {
             match target {
                 Some(target) if target.is_dir() => {
                     if kind.is_symlink() {
+                        self.listing.audible = false;
                         self.judge_way(&path)?;
                     }
                     self.list(&path, &target, depth + 1, within)?;

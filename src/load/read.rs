@@ -116,6 +116,7 @@ impl Stamp {
             size: metadata.size(),
             modified: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
+            only_name: metadata.nlink() == 1,
             settled: age.is_some_and(|age| age > TICK),
             hash,
         }

@@ -58,7 +58,7 @@ fn what_is_no_state_file_is_not_even_looked_at() {
         ".git/x.xml",
     ];
     let files: Vec<(&str, &[u8])> = leavings.iter().map(|&name| (name, b"\xff\xfe not read".as_slice())).collect();
-    assert_eq!(load_one(&directory(&files)), Loaded::default());
+    assert_eq!(load_one(&directory(&files)), Loaded { audible: true, ..Loaded::default() });
 }
 
 #[test]
@@ -318,4 +318,41 @@ fn a_file_from_memory_is_judged_as_one_that_is_read() {
     assert!(again.says_the_same(&fresh), "{again:?}");
     assert_eq!((again.files.len(), again.faults.len(), again.remarks.len()), (1, 2, 1));
     assert!(!again.says_the_same(&before));
+}
+
+/// What a daemon has in memory once its files have been left alone for a while.
+fn settled(root: &TempDir) -> Loaded {
+    let mut before = load_one(root);
+    before.files.iter_mut().for_each(|file| file.stamp.settled = true);
+    load_again(&[root.path().to_owned()], &before).expect("the directory is readable")
+}
+
+#[test]
+fn files_are_audible_once_they_are_settled() {
+    let root = directory(&[("a.xml", b"<a/>"), ("more/b.xml", b"<b/>")]);
+    assert!(!load_one(&root).audible, "a change within a tick of the clock may have been heard before the file was read");
+    assert!(settled(&root).audible);
+    symlink("../a.xml", root.path().join("more/a.xml")).expect("a link");
+    assert!(settled(&root).audible, "it is read by its own name");
+}
+
+#[test]
+fn what_can_change_unheard_is_not_audible() {
+    type Make<'a> = &'a dyn Fn(&TempDir);
+    let outside = directory(&[("real.xml", b"<a/>"), ("more/real.xml", b"<a/>")]);
+    let unheard: [(&str, Make); 5] = [
+        ("a second name", &|root| fs::hard_link(root.path().join("a.xml"), outside.path().join("other")).expect("a link")),
+        ("a link to a file", &|root| symlink(outside.path().join("real.xml"), root.path().join("l.xml")).expect("a link")),
+        ("a link to a directory", &|root| symlink(outside.path().join("more"), root.path().join("linked")).expect("a link")),
+        ("a link to nothing", &|root| symlink(outside.path().join("later.xml"), root.path().join("l.xml")).expect("a link")),
+        ("a file without a text", &|root| fs::write(root.path().join("b.xml"), b"\xff").expect("a file")),
+    ];
+    for (name, make) in unheard {
+        let root = directory(&[("a.xml", b"<a/>")]);
+        make(&root);
+        assert!(!settled(&root).audible, "{name}");
+    }
+    let given = directory(&[("a.xml", b"<a/>")]);
+    assert!(!load(&[given.path().join("a.xml")]).expect("it is there").audible, "it may be a link");
+    assert!(!hearing::is_local(std::path::Path::new("/proc")), "the kernel writes it without a word");
 }

@@ -6,7 +6,8 @@
 //! * where the kernel has no generation that covers all families: legacy tools do not move it;
 //! * unless all families could be read: a tool that comes, or becomes able to read a table, moves nothing;
 //! * while a libvirtd writes a guest, or a rule does not stay as written: those are judged by looking again;
-//! * for whoever asks for a look at the kernel ([`Look::Always`]): a start, a person, a trial, a plan on paper, the full look of every minute.
+//! * for whoever asks for a look at the kernel ([`Look::Always`]): a start, a person, a trial, a plan on paper, the full look of every minute. A command that makes
+//!   one pass may have that look taken while it reads the files ([`Knowledge::look_ahead`]).
 //!
 //! It is used once: the pass that plans from it either finds nothing to do, and keeps it, or has to read afterwards, whatever becomes of its commit. What rules depend
 //! on besides (the record, switches of the host, addresses learned) is not in here, and is read in every pass.
@@ -52,6 +53,8 @@ pub(super) struct Known {
     pub settled: Rules,
     /// Everything else.
     pub observed: Observed,
+    /// True for what was read for the next pass and no other ([`Knowledge::look_ahead`]): as good as what it would read itself.
+    pub ahead: bool,
 }
 
 impl Knowledge {
@@ -66,12 +69,19 @@ impl Knowledge {
                 seen.settled.insert(object.clone(), Arc::clone(rules));
             }
         }
+        seen.ahead = false;
         self.0 = Some(Seen { generation, known: seen });
     }
 
-    /// Hands out the rules of this generation, and forgets them; `None` where they are not known.
-    pub fn take(&mut self, generation: Option<u32>) -> Option<Known> {
-        self.0.take().filter(|seen| Some(seen.generation) == generation).map(|seen| seen.known)
+    /// Keeps for the next pass what was read since this generation began.
+    pub fn look_ahead(&mut self, generation: u32, observed: Observed) {
+        self.0 = Some(Seen { generation, known: Known { observed, ahead: true, ..Known::default() } });
+    }
+
+    /// Hands out the rules of this generation, and forgets them; `None` where they are not known, or where `look` wants them read and they were not read for this pass.
+    pub fn take(&mut self, generation: Option<u32>, look: Look) -> Option<Known> {
+        let seen = self.0.take().filter(|seen| Some(seen.generation) == generation)?;
+        Some(seen.known).filter(|known| known.ahead || look == Look::UnlessKnown)
     }
 
     /// Has the next pass read everything.

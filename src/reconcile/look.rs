@@ -16,7 +16,7 @@ use crate::load;
 use crate::plan::direct::Possession;
 use crate::plan::sealed::{Bound, PlanFile};
 use crate::plan::{Desired, Plan, json, show};
-use crate::ruleset::Observed;
+use crate::ruleset::{Family, Observed};
 
 /// What a pass would do, and what it follows from.
 #[derive(Debug, Clone)]
@@ -41,6 +41,14 @@ pub struct Terms<'a> {
 }
 
 impl<K: Kernel> Reconciler<K> {
+    /// Reads the rules for the next pass, preview or plan on paper, which uses them if nobody has written since this began; so files can be read at the same time.
+    pub async fn look_ahead(&mut self) {
+        // Without a generation nobody could tell.
+        let Some(generation) = self.kernel.generation() else { return };
+        let observed = self.kernel.observe(&Family::ALL).await;
+        self.knowledge.look_ahead(generation, observed);
+    }
+
     /// What a pass would do now, without doing it; nothing is written, not even a note of it.
     ///
     /// # Errors
