@@ -53,12 +53,17 @@ impl Neighbour {
         }
         let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
         let mut children = threads.filter_map(|thread| thread.file_name().into_string().ok()).flat_map(|thread| children(pid, &thread));
-        children.any(|child| fs::read_to_string(format!("/proc/{child}/comm")).is_ok_and(|name| is_tool(&name)))
+        children.any(|child| comm(child).is_some_and(|name| is_tool(&name)))
     }
 
     fn state(self) -> Option<char> {
         state(self.name, &fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)
     }
+}
+
+/// The name of a process.
+fn comm(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
 
 /// The processes that a thread started and that have not ended, or have not been waited for.
@@ -77,6 +82,11 @@ fn state(name: &str, stat: &str) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -94,9 +104,35 @@ mod tests {
             let threads = fs::read_dir(format!("/proc/{own}/task")).expect("proc is mounted");
             threads.flatten().flat_map(|thread| children(own, &thread.file_name().to_string_lossy())).collect::<Vec<_>>()
         };
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("`sleep` runs");
+        let mut child = Command::new("sleep").arg("60").spawn().expect("`sleep` runs");
         assert!(all().contains(&child.id()));
         child.kill().and_then(|()| child.wait()).expect("it is our child");
         assert!(!all().contains(&child.id()));
+    }
+
+    #[test]
+    fn a_libvirtd_is_at_work_while_it_runs_a_tool_and_not_while_it_runs_something_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (name, at_work) in [("ebtables-nft", true), ("ip6tables", true), ("dnsmasq", false)] {
+            let program = directory.path().join(name);
+            fs::copy("/bin/sleep", &program).expect("`sleep` is there");
+            // As a libvirtd does: it starts the program and waits.
+            let script = format!("{} 60 & echo; wait", program.display());
+            let mut shell = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).process_group(0).spawn().expect("`sh` runs");
+            let mut line = [0];
+            shell.stdout.as_mut().expect("it is a pipe").read_exact(&mut line).expect("it says when the program is started");
+            let neighbour = Neighbour { pid: shell.id(), name: "libvirtd" };
+            let deadline = Instant::now() + Duration::from_secs(10);
+            // Started is a little before its name is the program's.
+            let named = || children(shell.id(), &shell.id().to_string()).iter().any(|child| comm(*child).as_deref() == Some(name));
+            while !named() {
+                assert!(Instant::now() < deadline, "{name} was not started");
+            }
+            assert_eq!(neighbour.is_at_work(), at_work, "{name}");
+            let group = rustix::process::Pid::from_child(&shell);
+            rustix::process::kill_process_group(group, rustix::process::Signal::KILL).expect("it is ours");
+            shell.wait().expect("it is our child");
+            assert!(!neighbour.is_at_work(), "{name} was killed");
+        }
     }
 }
