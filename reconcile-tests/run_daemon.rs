@@ -82,6 +82,34 @@ fn a_file_that_is_changed_under_another_name_is_seen_at_the_next_look() {
     }
 }
 
+/// In a user namespace of its own, which has its own limit of inotify watches: two directories above and in the state can be listened to, the third cannot.
+#[test]
+fn a_directory_that_cannot_be_listened_to_is_told_of_once_and_looked_at() {
+    let world = World::new();
+    fs::create_dir(world.state().join("deaf")).expect("the state directory takes directories");
+    let bridgeward = env!("CARGO_BIN_EXE_bridgeward");
+    let (run, state, later) = (world.scratch("run"), world.state().display().to_string(), world.scratch("later.xml"));
+    fs::write(&later, guest(0, "clean-traffic")).expect("the scratch directory takes files");
+    let script = format!(
+        "echo 2 >/proc/sys/user/max_inotify_watches
+         {bridgeward} --state {state} --run-dir {} run --poll 500ms 2>log & daemon=$!
+         until grep -q 'cause=start' log; do sleep 0.1; done
+         sleep 3
+         cp {} {state}/deaf/vnet0.xml
+         for _ in $(seq 200); do ebtables-save | grep -q vnet0 && break; sleep 0.1; done
+         kill $daemon; wait $daemon; cat log; ebtables-save",
+        run.display(),
+        later.display()
+    );
+    let told = world.sh(&format!(
+        "cd {} && timeout 60 unshare --user --map-root-user --net bash -c '{}'",
+        world.scratch("").display(),
+        script.replace('\'', "'\\''")
+    ));
+    assert_eq!(told.matches("cannot listen to this directory").count(), 1, "{told}");
+    assert!(told.contains("cause=poll") && told.contains("-A libvirt-I-vnet0 "), "{told}");
+}
+
 #[test]
 fn a_broken_file_is_held_while_every_other_object_goes_on() {
     let (world, mut daemon) = running();

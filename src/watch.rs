@@ -23,13 +23,14 @@ const MAX_DEPTH: usize = 16;
 pub struct Watch {
     watcher: RecommendedWatcher,
     paths: Vec<PathBuf>,
+    /// What there was at the last refresh.
+    present: Present,
+    /// Those of its directories that the kernel tells of.
     listening: BTreeMap<PathBuf, Identity>,
-    /// False where a directory that there is is not listened to.
-    whole: bool,
 }
 
 /// The directories that there are.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Present {
     directories: BTreeMap<PathBuf, Identity>,
     /// True where there are more, too deep or unreadable.
@@ -52,54 +53,51 @@ impl Watch {
                 bell.notify_one();
             }
         })?;
-        let mut watch = Self { watcher, paths, listening: BTreeMap::new(), whole: false };
+        let mut watch = Self { watcher, paths, present: Present::default(), listening: BTreeMap::new() };
         watch.refresh();
         Ok(watch)
     }
 
-    /// Listens to the directories as they are now; true when they were not those listened to, so that something may have been missed.
+    /// Listens to the directories as they are now; true when they are others than before, or one of them is listened to only now: then something may have been missed.
     pub fn refresh(&mut self) -> bool {
         let mut present = Present::default();
         for path in &self.paths {
             note_ancestor(path, &mut present);
             note_tree(path, 0, &mut present);
         }
-        let Present { directories: present, more } = present;
-        self.whole = !more;
-        if present == self.listening {
-            return false;
-        }
-        for path in self.listening.iter().filter(|(path, identity)| present.get(*path) != Some(identity)).map(|(path, _)| path) {
+        let before = std::mem::replace(&mut self.present, present);
+        let mut news = self.present != before;
+        let gone: Vec<PathBuf> = self
+            .listening
+            .extract_if(.., |path, identity| self.present.directories.get(path) != Some(identity))
+            .map(|(path, _)| path)
+            .collect();
+        for path in gone {
             // A directory that is gone has taken its watch with it; then there is nothing to remove.
-            let _ = self.watcher.unwatch(path);
+            let _ = self.watcher.unwatch(&path);
         }
-        let mut listening = BTreeMap::new();
-        for (path, identity) in present {
-            let known = self.listening.get(&path) == Some(&identity);
-            if known || self.listen(&path) {
-                listening.insert(path, identity);
-            } else {
-                self.whole = false;
+        for (path, identity) in &self.present.directories {
+            if self.listening.contains_key(path) {
+                continue;
+            }
+            match self.watcher.watch(path, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.listening.insert(path.clone(), *identity);
+                    news = true;
+                }
+                // It vanished meanwhile, or the kernel refuses: tried again at the next refresh, and told of once.
+                Err(error) if before.directories.get(path) != Some(identity) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot listen to this directory; changes in it are seen at the next poll");
+                }
+                Err(_) => {}
             }
         }
-        self.listening = listening;
-        true
+        news
     }
 
     /// Whether every directory was listened to at the last [refresh](Self::refresh).
     pub fn hears_everything(&self) -> bool {
-        self.whole
-    }
-
-    /// False when the directory vanished meanwhile or the kernel refuses: the next refresh tries again.
-    fn listen(&mut self, path: &Path) -> bool {
-        match self.watcher.watch(path, RecursiveMode::NonRecursive) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot listen to this directory; changes in it are seen at the next poll");
-                false
-            }
-        }
+        !self.present.more && self.listening.len() == self.present.directories.len()
     }
 }
 
