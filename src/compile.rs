@@ -27,7 +27,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::{Object, Quirks};
 use crate::resolve::{GuestPolicy, Held, PolicyRule, Resolved, Treatment};
 use crate::ruleset::rule::{BridgeRule, IpRule, Rule};
-use crate::ruleset::{ChainId, Family, Policy, normal};
+use crate::ruleset::{ChainId, Family, Policy, chain_name, normal};
 use crate::source::Span;
 pub use memo::Memo;
 
@@ -191,7 +191,7 @@ fn compile_guest(guest: &Arc<GuestPolicy>, quirks: Quirks, common: &mut Common, 
         remarks.repeat(&draft.remarks.diagnostics);
         return Err(fault);
     }
-    common.share(&mut draft.rules);
+    common.share(&guest.device, &mut draft.rules);
     Ok(known(draft.rules, draft.remarks.diagnostics))
 }
 
@@ -251,20 +251,18 @@ impl Draft<'_> {
 /// What the last guest had of each `<rule>`, by its place, the family, and which way the chain judges: four in ten rules of `clean-traffic` name neither the guest nor its
 /// addresses, and are the same for all. Looked for by place, since to hash whole rules costs more than to make them.
 #[derive(Default)]
-struct Common(HashMap<(Span, Family, [u8; 2]), Rule>);
+struct Common(HashMap<(Span, Family, &'static str), Rule>);
 
 impl Common {
     /// Takes what the last guest has as well from there, instead of a second copy.
-    fn share(&mut self, rules: &mut ObjectRules) {
+    fn share(&mut self, device: &DeviceName, rules: &mut ObjectRules) {
         for (id, placed) in &mut rules.chains {
-            let name = id.chain.as_str();
-            // `I-`, `O-`, `FI`, `FO`, `HI`
-            let &[first, second, ..] = name.strip_prefix("libvirt-").unwrap_or(name).as_bytes() else { continue };
+            let Some((chain, _)) = chain_name::guest_of(id.chain.as_str(), device) else { continue };
             let mut before = None;
             for placed in placed {
                 // Of the many that a list of values makes, one is enough to look at.
                 let Some(place) = placed.place.filter(|place| before.replace(*place) != Some(*place)) else { continue };
-                let known = self.0.entry((place, id.family, [first, second])).or_insert_with(|| placed.rule.clone());
+                let known = self.0.entry((place, id.family, chain.letters())).or_insert_with(|| placed.rule.clone());
                 if *known == placed.rule {
                     placed.rule = known.clone();
                 } else {

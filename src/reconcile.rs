@@ -5,6 +5,7 @@
 //! while ([`setback`]), and a guest that a libvirtd is writing waits for the next pass ([`park`]), a pass for a firewalld or a libvirtd that is at work ([`courtesy`]). What was read last is not read again while nobody wrote ([`knowledge`]). What a commit is about to do is written to the record first, so that a kill at any moment leaves no orphan.
 //! Rules may be on [`trial`], and a pass may be made without writing anything, or be the one that a plan on paper describes ([`look`]).
 
+mod beat;
 pub mod cache;
 pub mod compute;
 mod courtesy;
@@ -370,9 +371,8 @@ impl<K: Kernel> Reconciler<K> {
         pass.seen = Known::default();
         pass.seen = match known {
             Some(known) => known,
-            None => Known { observed: self.kernel.observe(&Family::ALL).await, ..Known::default() },
+            None => Known { observed: beat::while_waiting(self.beat, self.kernel.observe(&Family::ALL)).await, ..Known::default() },
         };
-        (self.beat)();
         pass.report.parked = self.parking.look(&pass.seen.observed, Instant::now());
         let plan = self.replan(pass, false)?;
         let removes_base = plan.edits().any(|(_, _, edit)| edit.object.is_none() && matches!(edit.change, Change::DeleteChain(_)));
@@ -462,8 +462,8 @@ impl<K: Kernel> Reconciler<K> {
     async fn commit(&self, phase: &Phase, report: &mut Report) -> Result<Option<Round>, Failure> {
         let scripts: Vec<(Family, Script)> =
             phase.families.iter().map(|(family, tables)| (*family, script::script(*family, tables))).collect();
-        let outcomes = join_all(scripts.iter().map(|(family, script)| self.kernel.commit(*family, script))).await;
-        (self.beat)();
+        let commits = join_all(scripts.iter().map(|(family, script)| self.kernel.commit(*family, script)));
+        let outcomes = beat::while_waiting(self.beat, commits).await;
         let mut found = None;
         for ((family, script), outcome) in scripts.iter().zip(outcomes) {
             let Err(refusal) = outcome else { continue };

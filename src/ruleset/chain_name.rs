@@ -152,6 +152,17 @@ impl Side {
     }
 }
 
+impl GuestChain<'_> {
+    /// Which way it judges: `I`, `O`, `FI`, `FO` or `HI`.
+    pub fn letters(self) -> &'static str {
+        match self {
+            Self::Root(Side::FromGuest) | Self::Sub(Side::FromGuest, _) => "I",
+            Self::Root(Side::ToGuest) | Self::Sub(Side::ToGuest, _) => "O",
+            Self::Ip(path) => path.letters(),
+        }
+    }
+}
+
 impl Path {
     /// `FI`, `FO` or `HI`.
     pub fn letters(self) -> &'static str {
