@@ -101,6 +101,14 @@ impl<'k> Host<'k> {
         self.cache.compute(&loaded, &[], &Learned::default(), Reading::default())
     }
 
+    /// What the files say, while the rules are read ahead; that alone is then what the kernel was asked for.
+    async fn computed_looking_ahead(&mut self) -> Computed {
+        let computed = self.computed();
+        self.kernel.fake.calls();
+        self.reconciler.look_ahead().await;
+        computed
+    }
+
     async fn try_pass(&mut self) -> Result<Report, Failure> {
         self.kernel.fake.calls();
         let computed = self.computed();
@@ -129,17 +137,14 @@ impl<'k> Host<'k> {
 async fn what_was_read_ahead_serves_one_pass_that_somebody_asked_for() {
     let kernel = Shown::default();
     let mut host = Host::in_sync(&kernel).await;
-    let computed = host.computed();
-    host.kernel.fake.calls();
-    host.reconciler.look_ahead().await;
+    let computed = host.computed_looking_ahead().await;
     for looks in [1, 2] {
         let report = host.reconciler.urged(&computed, Urge::Apply).await.expect("the host is fine");
         assert!(report.is_done(), "{}", report.text());
         assert_eq!(host.kernel.fake.calls(), [LOOK], "look {looks}");
     }
     host.guest(1, "10.40.0.11");
-    let computed = host.computed();
-    host.reconciler.look_ahead().await;
+    let computed = host.computed_looking_ahead().await;
     host.reconciler.urged(&computed, Urge::Apply).await.expect("the host is fine");
     assert_eq!(host.kernel.fake.calls(), [LOOK, BRIDGE, LOOK], "what was written is verified");
 }
@@ -148,9 +153,7 @@ async fn what_was_read_ahead_serves_one_pass_that_somebody_asked_for() {
 async fn what_was_read_ahead_is_read_again_once_somebody_wrote() {
     let kernel = Shown::default();
     let mut host = Host::in_sync(&kernel).await;
-    let computed = host.computed();
-    host.kernel.fake.calls();
-    host.reconciler.look_ahead().await;
+    let computed = host.computed_looking_ahead().await;
     host.kernel.fake.feed(Family::Bridge, FLUSH).expect("it is well-formed");
     let preview = host.reconciler.preview(&computed).await.expect("the host is fine");
     assert!(!preview.plan.is_empty(), "the flush was not seen");
@@ -165,8 +168,7 @@ async fn what_was_read_ahead_is_read_again_once_somebody_wrote() {
 async fn with_legacy_tools_nothing_is_read_ahead() {
     let kernel = Shown { legacy: true, ..Shown::default() };
     let mut host = Host::in_sync(&kernel).await;
-    host.kernel.fake.calls();
-    host.reconciler.look_ahead().await;
+    host.computed_looking_ahead().await;
     assert_eq!(host.kernel.fake.calls(), []);
 }
 

@@ -74,9 +74,8 @@ settings! {
         log: LogName = LogName::default(); Some(r#""auto""#), "`\"auto\"`, `\"text\"`, `\"json\"` or `\"journald\"`", r#""json""#;
         /// The addresses that `run` has learned from guests whose files give none. It should survive a reboot.
         learned_dir: PathBuf = PathBuf::from("/var/lib/bridgeward"); Some(r#""/var/lib/bridgeward""#), "a path", r#""/srv/learned""#;
-        /// How often `run` looks at the kernel and the files although nothing said that they changed. Files are
-        /// looked at once a minute only where every change is heard of: none has a second name or is reached through a link, and all lie on a file system of this
-        /// host alone.
+        /// How often `run` looks at the kernel and the files although nothing said that they changed. At the files only once a minute where it hears of every
+        /// change: none has a second name or is reached through a link, and all lie on a file system of this host alone.
         #[serde(deserialize_with = "duration")]
         poll: Duration = Duration::from_secs(10); Some(r#""10s""#), "a time from `\"100ms\"` to `\"1day\"`", r#""2s""#;
         /// How long `run` waits after the last change of a file before it reads the state.

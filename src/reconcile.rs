@@ -77,7 +77,7 @@ pub struct Reconciler<K> {
     courtesy: Courtesy,
     /// The rules as they were read last.
     knowledge: Knowledge,
-    /// Called after every step that can take long, for a watchdog.
+    /// Called after every step that can take long, and during it, for a watchdog.
     beat: fn(),
     /// How to start somebody who takes rules on trial back if we cannot.
     guard: Option<Guard>,
@@ -187,7 +187,7 @@ impl<K: Kernel> Reconciler<K> {
         self.hooks = hooks;
     }
 
-    /// Has `beat` called after every step of a pass that can take long: it goes on, however long it is.
+    /// Has `beat` called after every step of a pass that can take long, and again and again while a tool runs: it goes on, however long it is.
     pub fn beat_with(&mut self, beat: fn()) {
         self.beat = beat;
     }

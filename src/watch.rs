@@ -2,13 +2,14 @@
 //!
 //! It rings, it does not report: inotify misses files written right after their directory was made, and a directory that
 //! was swapped goes on ringing under its old name (notify 8.2, measured). So whoever hears the bell reads everything again, and calls
-//! [`Watch::refresh`], which compares the directories by device and inode with those that are being listened to.
+//! [`Watch::refresh`], which compares the directories by device, inode and birth with those that are being listened to.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -37,8 +38,9 @@ struct Present {
     more: bool,
 }
 
-/// What tells a directory from another one that took its name: device and inode.
-type Identity = (u64, u64);
+/// What tells a directory from another one that took its name: device, inode and, where the file system keeps it, the time of its birth. ext4 gives the inode of a
+/// directory that was removed to the next that is made.
+type Identity = (u64, u64, Option<SystemTime>);
 
 impl Watch {
     /// Listens to these directories and files, which need not exist yet, and rings `bell` when one of them may have changed.
@@ -95,9 +97,10 @@ impl Watch {
         news
     }
 
-    /// Whether every directory was listened to at the last [refresh](Self::refresh).
+    /// Whether every directory was listened to at the last [refresh](Self::refresh), and is known to be the one that is.
     pub fn hears_everything(&self) -> bool {
-        !self.present.more && self.listening.len() == self.present.directories.len()
+        let known = |(_, _, born): &Identity| born.is_some();
+        !self.present.more && self.listening.len() == self.present.directories.len() && self.listening.values().all(known)
     }
 }
 
@@ -126,7 +129,7 @@ fn note_tree(path: &Path, depth: usize, present: &mut Present) {
 
 fn directory(path: &Path) -> Option<Identity> {
     let metadata = fs::metadata(path).ok()?;
-    metadata.is_dir().then(|| (metadata.dev(), metadata.ino()))
+    metadata.is_dir().then(|| (metadata.dev(), metadata.ino(), metadata.created().ok()))
 }
 
 /// Whether an event may concern the state. Our own reads ring inotify too (`Access(Open)`); they must not wake us, or we
@@ -226,6 +229,17 @@ mod tests {
         fs::remove_dir(&deep).unwrap();
         assert!(world.watch.refresh());
         assert!(world.watch.hears_everything());
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_made_again_before_anybody_looks_is_listened_to_again() {
+        let mut world = World::new();
+        fs::remove_dir(world.path("state")).unwrap();
+        fs::create_dir(world.path("state")).unwrap();
+        assert!(world.watch.refresh());
+        while !world.silent().await {}
+        fs::write(world.path("state/a.xml"), "").unwrap();
+        assert!(world.rang().await);
     }
 
     #[tokio::test]
