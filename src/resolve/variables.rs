@@ -4,7 +4,7 @@
 //! knows which variables a rule uses and which of them walk together; an [`Expansion`] collects what one guest's tree becomes.
 //! What a value may be is [`super::value`]'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -359,7 +359,7 @@ fn line_up<'s>(iterator: &Iteration<'_>, scope: &Scope<'s, '_>, quirks: Quirks) 
         return Err(uneven(iterator, (short, lists[short]), (long, lists[long])));
     }
     let rows = (0..length).map(|at| lists.iter().map(|list| list.get(at).unwrap_or(&list[0])).collect::<Vec<_>>());
-    let mut seen: BTreeSet<Vec<&str>> = BTreeSet::new();
+    let mut seen: HashSet<Vec<&str>> = HashSet::with_capacity(length);
     Ok(rows.filter(|row| seen.insert(row.iter().map(|item| &*item.text).collect())).collect())
 }
 
