@@ -155,6 +155,19 @@ fn rules_of_others_before_our_jumps() {
 }
 
 #[test]
+fn rules_of_networks_before_those_of_guests() {
+    for (tool, chain) in [("iptables", "libvirt-in"), ("ip6tables", "libvirt-in-post"), ("iptables", "libvirt-host-in")] {
+        let parent = if chain == "libvirt-host-in" { "INPUT" } else { "FORWARD" };
+        broken(
+            &format!("{tool} -D {parent} -j {chain}; {tool} -A {parent} -j {chain}"),
+            &format!("jumps to rules of networks before those of guests in {tool} filter chain `{parent}`: LIBVIRT_"),
+            "interface `vnet0`",
+            &format!("{tool} -D {parent} -j {chain}; {tool} -I {parent} -j {chain}"),
+        );
+    }
+}
+
+#[test]
 fn policies_that_drop() {
     for chain in ["FORWARD", "INPUT"] {
         broken(

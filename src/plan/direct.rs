@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::edit::{Slot, Standing, Wanted, match_up};
-use super::ownership;
 use super::{Desired, Remark};
 use crate::compile::ObjectRules;
 use crate::model::Object;
@@ -187,16 +186,13 @@ pub fn is_left(rule: &LiveRule, left: &BTreeSet<Rule>) -> bool {
 /// Where in `rest` the head is: behind the last jump to a guest's filter that stands before the live rule `first`.
 fn head_of(live: &[LiveRule], rest: &[Slot<'_>], first: usize) -> usize {
     let before = rest.iter().take_while(|slot| slot.live().is_none_or(|index| index < first));
-    let guests = |slot: &Slot<'_>| match slot {
-        Slot::Live(index, _) => leads_to_guests(&live[*index]),
-        Slot::New(wanted) => leads_to_guests(&LiveRule::Known(wanted.rule.clone())),
-    };
-    before.enumerate().filter(|(_, slot)| guests(slot)).last().map_or(0, |(at, _)| at + 1)
+    before.enumerate().filter(|(_, slot)| leads_to_guests(slot, live)).last().map_or(0, |(at, _)| at + 1)
 }
 
-fn leads_to_guests(rule: &LiveRule) -> bool {
+/// Whether a rule of a built-in chain is a jump to guests' filters.
+pub fn leads_to_guests(slot: &Slot<'_>, live: &[LiveRule]) -> bool {
     const GUESTS: [&str; 4] = [chain_name::GUEST_HOST_IN, chain_name::GUEST_IN, chain_name::GUEST_OUT, chain_name::GUEST_IN_POST];
-    ownership::destinations(rule).iter().any(|chain| GUESTS.contains(&chain.as_str()))
+    slot.destinations(live).iter().any(|chain| GUESTS.contains(&chain.as_str()))
 }
 
 /// Rules of ours that stand together: a live one and the new ones around it; those of no anchor go to the head.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
-use super::{Change, Edit};
+use super::{Change, Edit, ownership};
 use crate::compile::PlacedRule;
 use crate::model::Object;
 use crate::ruleset::rule::Rule;
@@ -39,6 +39,14 @@ impl<'a> Slot<'a> {
     /// The index of the live rule that stays here.
     pub fn live(&self) -> Option<usize> {
         if let Self::Live(index, _) = self { Some(*index) } else { None }
+    }
+
+    /// The chains that the rule here leads to, of a chain whose live rules are `live`.
+    pub fn destinations(&self, live: &[LiveRule]) -> Vec<ChainName> {
+        match self {
+            Self::Live(index, _) => ownership::destinations(&live[*index]),
+            Self::New(wanted) => wanted.rule.destination().cloned().into_iter().collect(),
+        }
     }
 
     /// What wants the rule here.

@@ -130,6 +130,11 @@ impl Base {
         Self { table, parent, chain, entry: Entry::Head, key }
     }
 
+    /// Whether it holds rules of networks, not of guests.
+    pub fn is_of_networks(&self) -> bool {
+        !matches!(self.key, KeyField::PhysdevIn | KeyField::PhysdevOut)
+    }
+
     /// The jump that hangs it into its parent; a jump with any condition does not count (networks.md 3.1).
     pub fn jump(&self) -> Rule {
         IpRule::new(IpTarget::Jump(ChainName::new(self.chain))).into()

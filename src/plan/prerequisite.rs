@@ -8,7 +8,7 @@
 
 mod path;
 
-pub use path::FOREIGN_FIRST;
+pub use path::{FOREIGN_FIRST, NETWORK_FIRST};
 
 use std::collections::{BTreeMap, BTreeSet};
 

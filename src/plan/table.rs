@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::edit::{self, BRIDGE_POLICY, Block, Deletion, Fate, Slot, Standing, Wanted};
 use super::ownership::{self, BASES, Base, Claims, Entry, Owner, Role};
+use super::prerequisite::FOREIGN_FIRST;
 use super::{Change, Desired, Edit, Remark, Scope, TEMPORARY_CHAIN};
 use crate::addr::DeviceName;
 use crate::compile::hooks::BaseChain;
@@ -396,10 +397,7 @@ impl<'w> Work<'_, 'w> {
         let Some(last) = target.iter().rposition(|slot| ours(&slot)) else { return };
         let before = target[..last].iter().filter(foreign).count();
         if before > 0 {
-            self.remark(
-                "foreign-rule-first",
-                format!("foreign rules before ours in {} {} chain `{chain}`: {before}", self.family, self.table),
-            );
+            self.remark(FOREIGN_FIRST, format!("foreign rules before ours in {} {} chain `{chain}`: {before}", self.family, self.table));
         }
     }
 

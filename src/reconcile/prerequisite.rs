@@ -6,7 +6,7 @@ use super::report::Held;
 use super::{Pass, Reconciler};
 use crate::backend::Kernel;
 use crate::diagnostic::Severity;
-use crate::plan::prerequisite::{self, Case, FOREIGN_FIRST, Facts, Finding};
+use crate::plan::prerequisite::{self, Case, FOREIGN_FIRST, Facts, Finding, NETWORK_FIRST};
 
 /// Words of a tool whose kernel has no such match or target.
 const NO_SUCH_FEATURE: [&str; 4] =
@@ -59,7 +59,7 @@ impl<K: Kernel> Reconciler<K> {
             self.switches = Some((paths, values));
         }
         pass.report.prerequisites = findings;
-        pass.report.remarks.retain(|remark| remark.code != FOREIGN_FIRST);
+        pass.report.remarks.retain(|remark| ![FOREIGN_FIRST, NETWORK_FIRST].contains(&remark.code));
     }
 }
 

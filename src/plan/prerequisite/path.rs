@@ -20,8 +20,10 @@ const BRIDGE_CHAINS: [(Table, &str); 6] = [
     (Table::Filter, "OUTPUT"),
 ];
 
-/// The remark that becomes a finding here.
+/// A remark that becomes a finding here: rules of others stand before ours.
 pub const FOREIGN_FIRST: &str = "foreign-rule-first";
+/// Another one: the jump to rules of networks stands before one to guests' filters.
+pub const NETWORK_FIRST: &str = "network-rule-first";
 
 pub(super) fn judge(case: Case<'_>, findings: &mut Vec<Finding>) {
     for (family, observation) in &case.observed.families {
@@ -38,7 +40,7 @@ pub(super) fn judge(case: Case<'_>, findings: &mut Vec<Finding>) {
             forward_policy(case, *family, tables, " in the tool's other variant", findings);
         }
     }
-    foreign_first(case, findings);
+    out_of_order(case, findings);
 }
 
 /// FORWARD drops whatever no rule accepts: what a network accepts passes, an open network and frames that only cross a bridge do not.
@@ -151,16 +153,22 @@ fn other_variant(case: Case<'_>, family: Family, tables: &BTreeMap<Table, TableR
     });
 }
 
-/// What others put before our jumps decides first.
-fn foreign_first(case: Case<'_>, findings: &mut Vec<Finding>) {
-    for remark in case.remarks.iter().filter(|remark| remark.code == FOREIGN_FIRST) {
+/// What others put before our jumps decides first, and what networks accept before the jumps to guests' filters.
+fn out_of_order(case: Case<'_>, findings: &mut Vec<Finding>) {
+    for remark in case.remarks {
+        let (verdicts, guests_only, help) = match remark.code {
+            FOREIGN_FIRST => ("accept or drop", false, "move them behind our jumps, or say `hooks = \"first\"`"),
+            NETWORK_FIRST => ("accept", true, "say `hooks = \"first\"`"),
+            _ => continue,
+        };
         let family = Family::ALL.into_iter().rev().find(|family| remark.message.contains(&format!(" {} ", family.tool())));
-        let concerns = concerned(case, |_, rules| family.is_none_or(|family| uses(rules, family)));
+        let concerns =
+            concerned(case, |object, rules| (is_guest(object) || !guests_only) && family.is_none_or(|family| uses(rules, family)));
         findings.push(Finding {
-            code: FOREIGN_FIRST,
+            code: remark.code,
             severity: Severity::Warning,
-            message: format!("{}; what they accept or drop never comes to the rules of {}", remark.message, names(&concerns)),
-            help: "move them behind our jumps, or say `hooks = \"first\"`".to_owned(),
+            message: format!("{}; what they {verdicts} never comes to the rules of {}", remark.message, names(&concerns)),
+            help: help.to_owned(),
             concerns,
             mend: None,
             mended: false,

@@ -6,6 +6,8 @@ use super::{Base, Deletion, Fate, Work};
 use crate::plan::HookPlacement;
 use crate::plan::direct::{self, Possession};
 use crate::plan::edit::{self, Hook, Slot, Wanted};
+use crate::plan::ownership::BASES;
+use crate::plan::prerequisite::NETWORK_FIRST;
 use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainId, ChainName, LiveRule};
 
@@ -52,7 +54,21 @@ impl Work<'_, '_> {
             HookPlacement::First => block.first(live, &found, hooks),
         };
         self.remark_foreign_first(name, live, &target);
+        self.remark_network_first(name, live, &target);
         self.settle(name, target, Deletion::ByRule, |rule| claims.in_built_in(rule));
+    }
+
+    /// What a network accepts is accepted for good: where its jump stands before one of guests, their filters are not asked. It is in sync, since a libvirt
+    /// may have made it so, and people have to be told.
+    fn remark_network_first(&mut self, chain: &ChainName, live: &[LiveRule], target: &[Slot<'_>]) {
+        let Some(last) = target.iter().rposition(|slot| direct::leads_to_guests(slot, live)) else { return };
+        let of_network = |chain: &ChainName| BASES.iter().any(|base| base.chain == chain.as_str() && base.is_of_networks());
+        let before: Vec<String> =
+            target[..last].iter().flat_map(|slot| slot.destinations(live)).filter(of_network).map(|chain| chain.to_string()).collect();
+        if !before.is_empty() {
+            let message = format!("jumps to rules of networks before those of guests in {} {} chain `{chain}`: ", self.family, self.table);
+            self.remark(NETWORK_FIRST, message + &before.join(", "));
+        }
     }
 }
 
