@@ -29,6 +29,10 @@ case $way in
     echo >>"${0%/*}/tries"
     [ "$(wc -l <"${0%/*}/tries")" -gt 2 ] && exec "$name" "$@"
     echo "$name: Resource temporarily unavailable" >&2; exit 4 ;;
+  overtaken)
+    rm "${0%/*}/fault"
+    "${name%-restore}" -I FORWARD -m comment --comment acme -j ACCEPT
+    exec "$name" "$@" ;;
 esac
 "#;
 
@@ -121,6 +125,31 @@ fn a_tool_that_does_not_write_leaves_the_guest_as_it_was_or_closed_and_the_next_
             assert_eq!(of_family(&faulty.world.save_all()), of_family(&before), "{tool} {way} wrote nothing: {answer}");
             faulty.mends();
             faulty.succeeds();
+        }
+    }
+}
+
+#[test]
+fn jumps_are_put_right_where_somebody_shifts_them_between_the_look_and_the_commit() {
+    let faulty = Faulty::new();
+    let forward = |tool: &str| {
+        let rules = faulty.world.sh(&format!("{tool} -S FORWARD"));
+        rules.lines().filter_map(|line| line.split_once(" -j ")).map(|(_, target)| target.to_owned()).collect::<Vec<_>>()
+    };
+    for tool in ["iptables", "ip6tables"] {
+        let before = forward(tool);
+        for present in ["libvirt-in", "libvirt-in-post", "LIBVIRT_FWI"] {
+            for missing in before.iter().filter(|chain| *chain != present) {
+                faulty.world.sh(&format!("{tool} -D FORWARD -j {missing}"));
+            }
+            faulty.breaks(&format!("{tool}-restore"), "overtaken");
+            faulty.succeeds();
+            assert!(!faulty.world.scratch("wrappers/fault").exists(), "nobody overtook");
+            let mut after = forward(tool);
+            let acme = after.iter().position(|target| target == "ACCEPT").expect("somebody else's rule stays");
+            after.remove(acme);
+            assert_eq!(after, before, "{tool}, {present} was there; somebody else's rule is number {acme}");
+            faulty.world.sh(&format!("{tool} -D FORWARD -m comment --comment acme -j ACCEPT"));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod desire;
 pub mod direct;
+pub mod displaced;
 pub mod earlier;
 pub mod edit;
 pub mod json;
@@ -50,6 +51,8 @@ pub struct Desired {
     pub settled: BTreeSet<Object>,
     /// Rules of ours there that belong to objects which are set aside: nobody wants them and they stay.
     pub left: BTreeMap<ChainId, BTreeSet<Rule>>,
+    /// Jumps to base chains that were put in a moment ago and are not where they should be ([`displaced`]): they are put in anew.
+    pub displaced: BTreeMap<ChainId, BTreeSet<Rule>>,
     /// Base chains that we made, by the record: ours to remove once nothing needs them and they are empty.
     pub made: BTreeSet<ChainId>,
     /// How far our hands reach.

@@ -398,6 +398,7 @@ impl<K: Kernel> Reconciler<K> {
             set_aside(object, &pass.record, &mut desired);
         }
         desired.frozen.extend(pass.report.parked.iter().cloned());
+        desired.displaced = pass.last.as_ref().map(|last| last.placement.displaced(&pass.seen.observed)).unwrap_or_default();
         desired.leftovers = self.parking.leftovers(Instant::now());
         pass.kept = kept;
         pass.seen.unsettle(&desired.objects);

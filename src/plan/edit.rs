@@ -305,6 +305,8 @@ pub struct Hook {
 pub enum Fate {
     /// It must be there, once.
     Needed,
+    /// The same, and not where it is now.
+    Displaced,
     /// Its chain goes, so all its copies go.
     Doomed,
     /// Not our business.
@@ -321,7 +323,7 @@ pub fn hooks<'a>(live: &[LiveRule], hooks: &'a [Hook]) -> Vec<Slot<'a>> {
         let hook = hooks.iter().find(|hook| rule.is(&hook.rule));
         match hook.map(|hook| (hook.fate, hook)) {
             None | Some((Fate::Left, _)) => target.push(Slot::Live(index, None)),
-            Some((Fate::Doomed, _)) => {}
+            Some((Fate::Doomed | Fate::Displaced, _)) => {}
             Some((Fate::Needed, hook)) => {
                 if kept.insert(&hook.rule, index).is_none() {
                     target.push(Slot::Live(index, Some(Wanted::common(&hook.rule))));
@@ -330,7 +332,7 @@ pub fn hooks<'a>(live: &[LiveRule], hooks: &'a [Hook]) -> Vec<Slot<'a>> {
         }
     }
     for (place, hook) in hooks.iter().enumerate().rev() {
-        if hook.fate != Fate::Needed || kept.contains_key(&hook.rule) {
+        if !matches!(hook.fate, Fate::Needed | Fate::Displaced) || kept.contains_key(&hook.rule) {
             continue;
         }
         let standing = |other: &Hook| target.iter().position(|slot| stands(slot, live, &other.rule));
@@ -478,6 +480,15 @@ mod tests {
         assert_eq!(hooked("xay", "abc"), "xabcy");
         assert_eq!(hooked("xy", "abc"), "abcxy");
         assert_eq!(hooked("cxa", "abc"), "bcxa");
+    }
+
+    #[test]
+    fn displaced_hooks_go_where_missing_ones_would() {
+        let old = live("xcbya");
+        let fates = [('a', Fate::Needed), ('b', Fate::Displaced), ('c', Fate::Displaced)];
+        let all = fates.map(|(letter, fate)| Hook { rule: rule(letter), fate });
+        let edits = edits(&ChainName::new("x"), &old, hooks(&old, &all), Deletion::ByRule, |_| None);
+        assert_eq!(outcome(&old, &edits), "xyabc");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::report::{self, Stuck};
 use crate::compile::ObjectRules;
 use crate::model::Object;
+use crate::plan::displaced::Placement;
 use crate::plan::{Change, Edit, Plan};
 use crate::ruleset::{ChainId, Observation, Observed};
 
@@ -46,6 +47,8 @@ pub(super) struct Commit {
     inserted: HashSet<u64>,
     hasher: RandomState,
     lengths: BTreeMap<ChainId, usize>,
+    /// Where it put jumps to base chains.
+    pub placement: Placement,
 }
 
 impl Commit {
@@ -66,7 +69,7 @@ impl Commit {
                 Change::NewChain(_) | Change::DeleteChain(_) | Change::SetPolicy { .. } => {}
             }
         }
-        Self { inserted, hasher, lengths }
+        Self { inserted, hasher, lengths, placement: Placement::of(plan, before) }
     }
 
     /// The edits of `now` that were made already and do not show, though their chains are as long as we left them: so nobody took the rules away, they

@@ -22,10 +22,16 @@ impl Work<'_, '_> {
     /// Mends every built-in chain that has a hook or a rule of ours, or should have one.
     pub(super) fn built_in_chains(&mut self, fates: &[(&'static Base, Fate)]) {
         let mut chains: BTreeMap<ChainName, Vec<Hook>> = BTreeMap::new();
-        for (base, fate) in fates {
-            chains.entry(ChainName::new(base.parent)).or_default().push(Hook { rule: base.jump(), fate: *fate });
-        }
         let (family, table) = (self.family, self.table);
+        let displaced = |base: &Base| {
+            let id = ChainId { family, table, chain: ChainName::new(base.parent) };
+            let displaced = self.situation.desired.displaced.get(&id);
+            displaced.is_some_and(|jumps| jumps.contains(&base.jump()))
+        };
+        for (base, fate) in fates {
+            let fate = if *fate == Fate::Needed && displaced(base) { Fate::Displaced } else { *fate };
+            chains.entry(ChainName::new(base.parent)).or_default().push(Hook { rule: base.jump(), fate });
+        }
         let possessed = self.situation.desired.direct.keys().filter(|id| (id.family, id.table) == (family, table));
         for chain in self.wishes.direct.keys().copied().chain(possessed.map(|id| &id.chain)) {
             chains.entry(chain.clone()).or_default();
@@ -97,7 +103,7 @@ impl<'b> Block<'b> {
     where
         'b: 's,
     {
-        let needed = hooks.iter().filter(|hook| hook.fate == Fate::Needed).map(|hook| Wanted::common(&hook.rule));
+        let needed = hooks.iter().filter(|hook| matches!(hook.fate, Fate::Needed | Fate::Displaced)).map(|hook| Wanted::common(&hook.rule));
         let first: Vec<Wanted<'s>> = needed.chain(self.wanted.iter().copied()).collect();
         let rest = edit::hooks(live, hooks).into_iter().filter(|slot| match slot {
             Slot::Live(index, None) => !found[*index] || self.stays(&live[*index]),
