@@ -164,6 +164,9 @@ fn out_of_order(case: Case<'_>, findings: &mut Vec<Finding>) {
         let family = Family::ALL.into_iter().rev().find(|family| remark.message.contains(&format!(" {} ", family.tool())));
         let concerns =
             concerned(case, |object, rules| (is_guest(object) || !guests_only) && family.is_none_or(|family| uses(rules, family)));
+        if concerns.is_empty() {
+            continue;
+        }
         findings.push(Finding {
             code: remark.code,
             severity: Severity::Warning,
