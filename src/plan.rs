@@ -78,6 +78,12 @@ pub enum Scope {
 /// The remark on chains under libvirt's temporary names that lie there.
 pub const TEMPORARY_CHAIN: &str = "temporary-chain";
 
+/// The remark on rules of others before ours in a built-in chain; [`prerequisite`] says whom it concerns.
+pub const FOREIGN_FIRST: &str = "foreign-rule-first";
+
+/// The remark on jumps to rules of networks before those to guests' filters; likewise.
+pub const NETWORK_FIRST: &str = "network-rule-first";
+
 /// Where our jumps must stand in built-in chains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HookPlacement {

@@ -62,6 +62,14 @@ pub struct Observed {
     pub families: BTreeMap<Family, Observation>,
 }
 
+impl Observed {
+    /// The rules of a chain; none where it is not there or could not be read.
+    pub fn rules(&self, id: &ChainId) -> &[LiveRule] {
+        let Some(Observation::Read(tables)) = self.families.get(&id.family) else { return &[] };
+        tables.get(&id.table).and_then(|table| table.chains.get(&id.chain)).map_or(&[], |chain| &chain.rules)
+    }
+}
+
 /// What looking at one family gave. "Unreadable" is never "empty".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {

@@ -44,7 +44,7 @@ fn allow_descriptors() {
 }
 
 /// glibc gives each thread a heap of its own and keeps what was freed in it. A pass walks from thread to thread and leaves holes the size of a rule set
-/// behind in each; in one heap the next pass fills them. At 3,000 guests it is a quarter of the daemon's memory, and threads seldom allocate at once.
+/// behind in each; in one heap the next pass fills them. At 3,000 guests that was a quarter of the daemon's memory.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "there is no safe way to say it; see the argument inside")]
 fn share_one_heap() {

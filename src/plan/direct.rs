@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::edit::{Slot, Standing, Wanted, match_up};
-use super::{Desired, Remark};
+use super::{Desired, Remark, ownership};
 use crate::compile::ObjectRules;
 use crate::model::Object;
 use crate::ruleset::rule::Rule;
-use crate::ruleset::{ChainId, LiveRule, Observation, Observed, chain_name};
+use crate::ruleset::{ChainId, LiveRule, Observation, Observed};
 
 /// What the record knows of our rules in one built-in chain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -191,8 +191,7 @@ fn head_of(live: &[LiveRule], rest: &[Slot<'_>], first: usize) -> usize {
 
 /// Whether a rule of a built-in chain is a jump to guests' filters.
 pub fn leads_to_guests(slot: &Slot<'_>, live: &[LiveRule]) -> bool {
-    const GUESTS: [&str; 4] = [chain_name::GUEST_HOST_IN, chain_name::GUEST_IN, chain_name::GUEST_OUT, chain_name::GUEST_IN_POST];
-    slot.destinations(live).iter().any(|chain| GUESTS.contains(&chain.as_str()))
+    slot.destinations(live).iter().any(|chain| ownership::base(chain).is_some_and(|base| !base.is_of_networks()))
 }
 
 /// Rules of ours that stand together: a live one and the new ones around it; those of no anchor go to the head.

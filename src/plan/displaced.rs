@@ -10,7 +10,7 @@ use super::edit::follow;
 use super::ownership::BASES;
 use super::{Change, Plan};
 use crate::ruleset::rule::Rule;
-use crate::ruleset::{ChainId, LiveRule, Observation, Observed};
+use crate::ruleset::{ChainId, LiveRule, Observed};
 
 /// Where a plan puts jumps among each other.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Placement {
             }
         }
         for (id, order) in &mut placement.0 {
-            let mut rules = rules(before, id).to_vec();
+            let mut rules = before.rules(id).to_vec();
             for (_, _, edit) in
                 plan.edits().filter(|(family, table, edit)| (*family, *table, edit.change.chain()) == (id.family, id.table, &id.chain))
             {
@@ -52,7 +52,7 @@ impl Placement {
     /// The jumps that were put in and do not stand as they should among the others.
     pub fn displaced(&self, now: &Observed) -> BTreeMap<ChainId, BTreeSet<Rule>> {
         let displaced = self.0.iter().filter_map(|(id, order)| {
-            let found: Vec<&Rule> = jumps(rules(now, id)).filter(|rule| order.jumps.contains(rule)).collect();
+            let found: Vec<&Rule> = jumps(now.rules(id)).filter(|rule| order.jumps.contains(rule)).collect();
             let expected = order.jumps.iter().filter(|rule| found.contains(rule));
             (!expected.eq(found.iter().copied())).then(|| (id.clone(), order.put.clone()))
         });
@@ -68,16 +68,11 @@ fn jumps(rules: &[LiveRule]) -> impl Iterator<Item = &Rule> {
     rules.iter().filter_map(|rule| if let LiveRule::Known(rule) = rule { Some(rule) } else { None }).filter(|rule| is_jump(rule))
 }
 
-fn rules<'o>(observed: &'o Observed, id: &ChainId) -> &'o [LiveRule] {
-    let Some(Observation::Read(tables)) = observed.families.get(&id.family) else { return &[] };
-    tables.get(&id.table).and_then(|table| table.chains.get(&id.chain)).map_or(&[], |chain| &chain.rules)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::{Edit, Phase, TableEdits};
-    use crate::ruleset::{ChainName, ChainRules, Family, Table, TableRules, save};
+    use crate::ruleset::{ChainName, ChainRules, Family, Observation, Table, TableRules, save};
 
     fn jump(chain: &str) -> LiveRule {
         save::parse_rule(Family::Ipv4, &format!("-j {chain}"))

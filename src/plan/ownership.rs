@@ -90,7 +90,12 @@ pub static BASES: [Base; 11] = [
 /// Whether a chain of this name is built in or a base chain: it is not one object's.
 pub fn is_common(chain: &ChainName) -> bool {
     let name = chain.as_str();
-    matches!(name, "INPUT" | "FORWARD" | "OUTPUT" | "PREROUTING" | "POSTROUTING") || BASES.iter().any(|base| base.chain == name)
+    matches!(name, "INPUT" | "FORWARD" | "OUTPUT" | "PREROUTING" | "POSTROUTING") || base(chain).is_some()
+}
+
+/// The base chain of this name. Where one name stands in two tables both are of networks.
+pub fn base(chain: &ChainName) -> Option<&'static Base> {
+    BASES.iter().find(|base| base.chain == chain.as_str())
 }
 
 /// Whose a rule or a chain is.

@@ -8,8 +8,6 @@
 
 mod path;
 
-pub use path::{FOREIGN_FIRST, NETWORK_FIRST};
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;

@@ -11,8 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::edit::{self, BRIDGE_POLICY, Block, Deletion, Fate, Slot, Standing, Wanted};
 use super::ownership::{self, BASES, Base, Claims, Entry, Owner, Role};
-use super::prerequisite::FOREIGN_FIRST;
-use super::{Change, Desired, Edit, Remark, Scope, TEMPORARY_CHAIN};
+use super::{Change, Desired, Edit, FOREIGN_FIRST, Remark, Scope, TEMPORARY_CHAIN};
 use crate::addr::DeviceName;
 use crate::compile::hooks::BaseChain;
 use crate::compile::{Key, PlacedRule};

@@ -6,7 +6,8 @@ use super::report::Held;
 use super::{Pass, Reconciler};
 use crate::backend::Kernel;
 use crate::diagnostic::Severity;
-use crate::plan::prerequisite::{self, Case, FOREIGN_FIRST, Facts, Finding, NETWORK_FIRST};
+use crate::plan::prerequisite::{self, Case, Facts, Finding};
+use crate::plan::{FOREIGN_FIRST, NETWORK_FIRST};
 
 /// Words of a tool whose kernel has no such match or target.
 const NO_SUCH_FEATURE: [&str; 4] =

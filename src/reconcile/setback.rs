@@ -10,7 +10,7 @@ use crate::compile::ObjectRules;
 use crate::model::Object;
 use crate::plan::displaced::Placement;
 use crate::plan::{Change, Edit, Plan};
-use crate::ruleset::{ChainId, Observation, Observed};
+use crate::ruleset::{ChainId, Observed};
 
 /// An object whose rules do not stay is left alone for this long, then for twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -59,7 +59,7 @@ impl Commit {
         let mut lengths: BTreeMap<ChainId, usize> = BTreeMap::new();
         for (family, table, edit) in plan.edits() {
             let id = ChainId { family, table, chain: edit.change.chain().clone() };
-            let length = lengths.entry(id).or_insert_with_key(|id| length(before, id));
+            let length = lengths.entry(id).or_insert_with_key(|id| before.rules(id).len());
             match edit.change {
                 Change::Insert { .. } => {
                     *length += 1;
@@ -77,7 +77,7 @@ impl Commit {
     pub fn repeated(&self, now: &Plan, observed: &Observed) -> Option<BTreeMap<Option<Object>, Stuck>> {
         let as_left = |family, table, edit: &Edit| {
             let id = ChainId { family, table, chain: edit.change.chain().clone() };
-            self.lengths.get(&id) == Some(&length(observed, &id))
+            self.lengths.get(&id) == Some(&observed.rules(&id).len())
         };
         let again: BTreeMap<Option<Object>, Stuck> = now
             .edits()
@@ -88,10 +88,4 @@ impl Commit {
             .collect();
         (!again.is_empty()).then_some(again)
     }
-}
-
-/// The number of rules of a chain; 0 where there is none.
-fn length(observed: &Observed, id: &ChainId) -> usize {
-    let Some(Observation::Read(tables)) = observed.families.get(&id.family) else { return 0 };
-    tables.get(&id.table).and_then(|table| table.chains.get(&id.chain)).map_or(0, |chain| chain.rules.len())
 }

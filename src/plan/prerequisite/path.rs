@@ -7,6 +7,7 @@ use crate::addr::DeviceName;
 use crate::diagnostic::Severity;
 use crate::model::Object;
 use crate::model::network::Forward;
+use crate::plan::{FOREIGN_FIRST, NETWORK_FIRST};
 use crate::ruleset::chain_name::BASE_CHAINS;
 use crate::ruleset::{ChainName, Family, Observation, Policy, Table, TableRules};
 
@@ -19,11 +20,6 @@ const BRIDGE_CHAINS: [(Table, &str); 6] = [
     (Table::Filter, "FORWARD"),
     (Table::Filter, "OUTPUT"),
 ];
-
-/// A remark that becomes a finding here: rules of others stand before ours.
-pub const FOREIGN_FIRST: &str = "foreign-rule-first";
-/// Another one: the jump to rules of networks stands before one to guests' filters.
-pub const NETWORK_FIRST: &str = "network-rule-first";
 
 pub(super) fn judge(case: Case<'_>, findings: &mut Vec<Finding>) {
     for (family, observation) in &case.observed.families {

@@ -6,8 +6,7 @@ use super::{Base, Deletion, Fate, Work};
 use crate::plan::HookPlacement;
 use crate::plan::direct::{self, Possession};
 use crate::plan::edit::{self, Hook, Slot, Wanted};
-use crate::plan::ownership::BASES;
-use crate::plan::prerequisite::NETWORK_FIRST;
+use crate::plan::{NETWORK_FIRST, ownership};
 use crate::ruleset::rule::Rule;
 use crate::ruleset::{ChainId, ChainName, LiveRule};
 
@@ -68,7 +67,7 @@ impl Work<'_, '_> {
     /// may have made it so, and people have to be told.
     fn remark_network_first(&mut self, chain: &ChainName, live: &[LiveRule], target: &[Slot<'_>]) {
         let Some(last) = target.iter().rposition(|slot| direct::leads_to_guests(slot, live)) else { return };
-        let of_network = |chain: &ChainName| BASES.iter().any(|base| base.chain == chain.as_str() && base.is_of_networks());
+        let of_network = |chain: &ChainName| ownership::base(chain).is_some_and(Base::is_of_networks);
         let before: Vec<String> =
             target[..last].iter().flat_map(|slot| slot.destinations(live)).filter(of_network).map(|chain| chain.to_string()).collect();
         if !before.is_empty() {
