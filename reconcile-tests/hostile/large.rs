@@ -30,6 +30,8 @@ pub fn cases(scale: Scale) -> Vec<(&'static str, Files)> {
         ("product-of-ten-to-the-ninth", product(1_000)),
         ("product-just-below-the-limit-in-many-guests", many_products(1_500)),
         ("list-of-one-repeated-value", repeated(100_000)),
+        ("addresses-given-in-two-ways", both_ways(scale.million / 25)),
+        ("addresses-in-none-of-many-subnets", outside(scale.million / 12)),
         ("one-filter-name-in-many-files", same_filter(200)),
         ("one-device-in-many-files", same_device(200)),
     ]);
@@ -225,6 +227,24 @@ fn repeated(length: usize) -> Files {
     let rules = "<rule action='accept' direction='in'><tcp dstportstart='$A'/></rule>".repeat(1_000);
     let list = parameter("A", "1").repeat(length / 2);
     vec![filter("evil0", &rules), ("guest.xml".to_owned(), binding("vnet66", "evil0", &list).into_bytes())]
+}
+
+/// An interface has many addresses itself, and its parameters give it as many others.
+fn both_ways(addresses: usize) -> Files {
+    let own: String = (0..addresses).map(|at| format!("<ip address='{}'/>", dotted(at))).collect();
+    let given: String = (addresses..2 * addresses).map(|at| parameter("IP", &dotted(at))).collect();
+    let filter = format!("<filterref filter='no-mac-spoofing'>{given}</filterref>");
+    let interface = format!("<interface type='bridge'><mac address='{}'/><target dev='vnet66'/>{own}{filter}</interface>", mac(66));
+    vec![("guest.xml".to_owned(), domain(&interface).into_bytes())]
+}
+
+/// As many addresses as there are subnets, and none fits.
+fn outside(count: usize) -> Files {
+    let subnets: String = (0..count).map(|at| format!("<ip address='{}' prefix='32'/>", dotted(2 * at))).collect();
+    let given: String = (0..count).map(|at| parameter("IP", &dotted(2 * at + 1))).collect();
+    let network = format!("<network><name>evil</name><bridge name='br-evil'/>{subnets}</network>\n");
+    let guest = binding("vnet66", "no-mac-spoofing", &given);
+    vec![("network.xml".to_owned(), network.into_bytes()), ("guest.xml".to_owned(), guest.into_bytes())]
 }
 
 fn same_filter(files: usize) -> Files {

@@ -91,11 +91,27 @@ pub(super) struct Expansion<'a> {
     steps: u64,
 }
 
-/// The elements that one iterator goes through: a row for every position, a column for every use.
-type Rows<'s> = Vec<Vec<&'s Item>>;
+/// What one iterator goes through: a row for every position, a cell in it for every use. One list can have tens of thousands of rows: none has room of its own.
+#[derive(Debug)]
+struct Rows<T> {
+    /// Cells of a row; at least one.
+    width: usize,
+    cells: Vec<T>,
+}
 
-/// [`Rows`] with their types; `None` where a variable makes no condition.
-type Values = Vec<Vec<Option<Literal>>>;
+/// The values of the elements; `None` where a variable makes no condition.
+type Values = Rows<Option<Literal>>;
+
+impl<T> Rows<T> {
+    /// How many rows.
+    fn len(&self) -> usize {
+        self.cells.len() / self.width
+    }
+
+    fn row(&self, at: usize) -> &[T] {
+        &self.cells[at * self.width..][..self.width]
+    }
+}
 
 impl<'a> Bindings<'a> {
     /// The parameters of one `<filterref>`; a name that repeats makes a list.
@@ -210,7 +226,7 @@ impl<'a> PreparedRule<'a> {
         let condition = |(attribute, slot): (&'a Attribute, &Option<(usize, usize)>)| {
             let (value, from_variable) = match (&attribute.value, *slot) {
                 (Value::Literal(literal), _) => (literal.clone(), false),
-                (Value::Variable(_), Some((iterator, column))) => (values[iterator][position[iterator]][column].clone()?, true),
+                (Value::Variable(_), Some((iterator, column))) => (values[iterator].row(position[iterator])[column].clone()?, true),
                 // An attribute that this protocol does not know.
                 (Value::Variable(_), None) => return None,
             };
@@ -298,27 +314,23 @@ impl<'a> Expansion<'a> {
         faultless.then_some(all)
     }
 
-    fn typed(&mut self, rule: &Rule, iterator: &Iteration<'a>, rows: &Rows<'_>) -> Option<Values> {
+    fn typed(&mut self, rule: &Rule, iterator: &Iteration<'a>, rows: &Rows<&Item>) -> Option<Values> {
         let mut faultless = true;
-        let mut values = Vec::with_capacity(rows.len());
-        for row in rows {
-            let mut typed = Vec::with_capacity(row.len());
-            for (used, item) in iterator.uses.iter().zip(row) {
-                let Some(spec) = used.spec else {
-                    typed.push(None);
-                    continue;
-                };
-                match value::bind(&item.text, rule, spec, self.quirks) {
-                    Ok(value) => typed.push(value),
-                    Err(refusal) => {
-                        faultless = false;
-                        self.fault(|| refused_value(used, spec, item, refusal));
-                    }
+        let mut cells = Vec::with_capacity(rows.cells.len());
+        for (used, item) in iterator.uses.iter().cycle().zip(&rows.cells) {
+            let Some(spec) = used.spec else {
+                cells.push(None);
+                continue;
+            };
+            match value::bind(&item.text, rule, spec, self.quirks) {
+                Ok(value) => cells.push(value),
+                Err(refusal) => {
+                    faultless = false;
+                    self.fault(|| refused_value(used, spec, item, refusal));
                 }
             }
-            values.push(typed);
         }
-        faultless.then_some(values)
+        faultless.then_some(Rows { width: rows.width, cells })
     }
 
     /// Notes a fault that is not known yet; makes none beyond the limit.
@@ -350,7 +362,7 @@ impl<'a> Expansion<'a> {
 /// The rows of one iterator, repeated ones left out (nwfilter.md 4.4); an error when its lists differ in length.
 ///
 /// In `fixed` quirks a list of one element stands still while others advance (row 18 of section 8: `$IP` beside `$MAC`).
-fn line_up<'s>(iterator: &Iteration<'_>, scope: &Scope<'s, '_>, quirks: Quirks) -> Result<Rows<'s>, Diagnostic> {
+fn line_up<'s>(iterator: &Iteration<'_>, scope: &Scope<'s, '_>, quirks: Quirks) -> Result<Rows<&'s Item>, Diagnostic> {
     let lists: Vec<&'s [Item]> = iterator.uses.iter().filter_map(|used| scope.access(used.access)).collect();
     let length = lists.iter().map(|list| list.len()).max().unwrap_or(0);
     let fits = |list: &[Item]| list.len() == length || (quirks == Quirks::Fixed && list.len() == 1);
@@ -358,9 +370,12 @@ fn line_up<'s>(iterator: &Iteration<'_>, scope: &Scope<'s, '_>, quirks: Quirks) 
         let long = lists.iter().position(|list| list.len() == length).expect("the longest list is one of them");
         return Err(uneven(iterator, (short, lists[short]), (long, lists[long])));
     }
-    let rows = (0..length).map(|at| lists.iter().map(|list| list.get(at).unwrap_or(&list[0])).collect::<Vec<_>>());
-    let mut seen: HashSet<Vec<&str>> = HashSet::with_capacity(length);
-    Ok(rows.filter(|row| seen.insert(row.iter().map(|item| &*item.text).collect())).collect())
+    let width = lists.len();
+    let all: Vec<&Item> = (0..length).flat_map(|at| lists.iter().map(move |list| list.get(at).unwrap_or(&list[0]))).collect();
+    let texts: Vec<&str> = all.iter().map(|item| &*item.text).collect();
+    let mut seen: HashSet<&[&str]> = HashSet::with_capacity(length);
+    let unlike = all.chunks_exact(width).zip(texts.chunks_exact(width)).filter(|(_, texts)| seen.insert(texts));
+    Ok(Rows { width, cells: unlike.flat_map(|(row, _)| row).copied().collect() })
 }
 
 /// Moves to the next combination, the first iterator fastest; false after the last one.

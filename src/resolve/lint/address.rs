@@ -2,7 +2,7 @@
 //!
 //! What goes in are the interfaces as written, also those that are held or have no filter, and the networks that have rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -27,7 +27,8 @@ pub(super) fn duplicates(interfaces: &[&Interface], found: &mut Vec<Diagnostic>)
                 .help("give one of the two another address: bridges and switches cannot tell them apart"),
         );
     }
-    let addresses = interfaces.iter().flat_map(|&interface| addresses(interface).map(move |it| (it.value, (interface, it.span))));
+    let addresses =
+        interfaces.iter().flat_map(|&interface| addresses(interface).into_iter().map(move |it| (it.value, (interface, it.span))));
     for (address, (first, first_place), (_, place)) in shared(addresses, |one, other| are_different(one, other) && may_meet(one, other)) {
         let message = format!("two guests have the address `{address}`");
         found.push(
@@ -42,18 +43,47 @@ pub(super) fn duplicates(interfaces: &[&Interface], found: &mut Vec<Diagnostic>)
 ///
 /// Without a named network that is only a note: the guest may be on a bridge that none of the files is about.
 pub(super) fn outside_networks(interfaces: &[&Interface], networks: &[NetworkPolicy], found: &mut Vec<Diagnostic>) {
+    let by_name: BTreeMap<&str, &NetworkPolicy> = networks.iter().map(|network| (&*network.name, network)).collect();
+    let mut known: BTreeMap<Option<&str>, [Subnets<'_>; 2]> = BTreeMap::new();
     for interface in interfaces {
         let named = interface.network.as_ref().map(|network| &*network.value);
-        let candidates: Vec<&NetworkPolicy> = networks.iter().filter(|network| named.is_none_or(|named| named == &*network.name)).collect();
-        for address in addresses(interface).filter(|address| !is_everywhere(address.value)) {
-            let of_family = |subnet: &&NetworkAddress| subnet.address.addr().is_ipv4() == address.value.is_ipv4();
-            let mut subnets = candidates.iter().flat_map(|network| network.addresses.iter().filter(of_family)).peekable();
-            if subnets.peek().is_none() || subnets.clone().any(|subnet| subnet.address.contains(&address.value)) {
+        let families = known.entry(named).or_insert_with(|| match named {
+            Some(name) => Subnets::of(by_name.get(name).copied()),
+            None => Subnets::of(networks),
+        });
+        for address in addresses(interface).into_iter().filter(|address| !is_everywhere(address.value)) {
+            let subnets = &families[usize::from(address.value.is_ipv6())];
+            if subnets.written.is_empty() || subnets.contain(address.value) {
                 continue;
             }
             let severity = if named.is_some() { Severity::Warning } else { Severity::Note };
-            found.push(outside(address, named, severity, subnets));
+            found.push(outside(address, named, severity, &subnets.written));
         }
+    }
+}
+
+/// The subnets of one family that an address may be in.
+struct Subnets<'a> {
+    /// As written, in order.
+    written: Vec<&'a NetworkAddress>,
+    /// Sorted, none within another.
+    joined: Vec<IpNet>,
+}
+
+impl<'a> Subnets<'a> {
+    /// Those of some networks: of IPv4, and of IPv6.
+    fn of(networks: impl IntoIterator<Item = &'a NetworkPolicy>) -> [Self; 2] {
+        let (ipv4, ipv6) = networks.into_iter().flat_map(|network| &network.addresses).partition(|subnet| subnet.address.addr().is_ipv4());
+        [ipv4, ipv6].map(|written: Vec<&NetworkAddress>| {
+            let mut joined = IpNet::aggregate(&written.iter().map(|subnet| subnet.address.trunc()).collect());
+            joined.sort_by_key(IpNet::network);
+            Self { written, joined }
+        })
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        let behind = self.joined.partition_point(|subnet| subnet.network() <= address);
+        behind > 0 && self.joined[behind - 1].contains(&address)
     }
 }
 
@@ -88,16 +118,15 @@ fn shared<'a, K: Ord + Copy>(
     holders: impl Iterator<Item = (K, Place<'a>)>,
     clash: impl Fn(&Interface, &Interface) -> bool,
 ) -> Vec<(K, Place<'a>, Place<'a>)> {
-    let mut by_key: BTreeMap<K, Vec<Place<'a>>> = BTreeMap::new();
-    for (key, place) in holders {
-        by_key.entry(key).or_default().push(place);
+    let mut holders: Vec<(K, Place<'a>)> = holders.collect();
+    // Those of one key keep their order.
+    holders.sort_by_key(|(key, _)| *key);
+    let mut again = Vec::new();
+    for same in holders.chunk_by(|(one, _), (other, _)| one == other) {
+        let (key, first) = same[0];
+        again.extend(same[1..].iter().filter(|(_, place)| clash(first.0, place.0)).map(|&(_, place)| (key, first, place)));
     }
-    let again = |(key, places): (K, Vec<Place<'a>>)| {
-        let first = places[0];
-        let clashing: Vec<_> = places[1..].iter().filter(|place| clash(first.0, place.0)).map(|&place| (key, first, place)).collect();
-        clashing
-    };
-    by_key.into_iter().flat_map(again).collect()
+    again
 }
 
 /// True when two documents are surely about two guests: their owners differ, or for want of one their devices.
@@ -119,14 +148,17 @@ fn may_meet(one: &Interface, other: &Interface) -> bool {
     one.network.as_ref().zip(other.network.as_ref()).is_none_or(|(one, other)| one.value == other.value)
 }
 
-/// The addresses that the interface itself or its parameters give the guest.
-fn addresses(interface: &Interface) -> impl Iterator<Item = Spanned<IpAddr>> + Clone {
+/// The addresses that the interface's parameters or itself give the guest; what both say is one address.
+fn addresses(interface: &Interface) -> Vec<Spanned<IpAddr>> {
     let parameters = interface.filter.iter().flat_map(|reference| &reference.parameters);
     let of_guest = parameters.filter(|parameter| matches!(&*parameter.name.value, "IP" | "IPV6"));
-    let given = of_guest.filter_map(|parameter| Some(Spanned::new(parameter.value.value.parse().ok()?, parameter.value.span)));
-    let own = interface.addresses.iter().copied();
-    // What a parameter repeats is one address.
-    given.clone().chain(own.filter(move |address| !given.clone().any(|known: Spanned<IpAddr>| known.value == address.value)))
+    let mut all: Vec<_> =
+        of_guest.filter_map(|parameter| Some(Spanned::new(parameter.value.value.parse().ok()?, parameter.value.span))).collect();
+    if !interface.addresses.is_empty() {
+        let given: HashSet<IpAddr> = all.iter().map(|address| address.value).collect();
+        all.extend(interface.addresses.iter().filter(|address| !given.contains(&address.value)));
+    }
+    all
 }
 
 /// Link-local and unspecified addresses need no network.
@@ -138,12 +170,7 @@ fn is_everywhere(address: IpAddr) -> bool {
     link_local || address.is_unspecified() || address.is_multicast() || address.is_loopback()
 }
 
-fn outside<'a>(
-    address: Spanned<IpAddr>,
-    named: Option<&str>,
-    severity: Severity,
-    subnets: impl Iterator<Item = &'a NetworkAddress>,
-) -> Diagnostic {
+fn outside(address: Spanned<IpAddr>, named: Option<&str>, severity: Severity, subnets: &[&NetworkAddress]) -> Diagnostic {
     let message = match named {
         Some(network) => format!("address `{}` is outside network `{network}`", address.value),
         None => format!("address `{}` is in no network", address.value),
@@ -151,6 +178,7 @@ fn outside<'a>(
     let mut diagnostic = Diagnostic::warning("address-outside-network", message, address.span, "expected an address of a subnet");
     diagnostic.severity = severity;
     let shown = subnets
+        .iter()
         .take(SHOWN)
         .fold(diagnostic, |diagnostic, subnet| diagnostic.also(subnet.span, format!("for example of `{}`", subnet.address.trunc())));
     shown.help("mend the address, or add an `<ip>` to the network")
