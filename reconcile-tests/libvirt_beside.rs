@@ -138,7 +138,10 @@ fn guests_that_libvirt_binds_and_unbinds_in_a_loop_are_never_in_our_way_nor_we_i
     let virsh = "virsh -q -c qemu:///system";
     let script = format!(
         "for round in $(seq 8); do
-           {virsh} nwfilter-binding-delete vnet77 && {virsh} nwfilter-binding-create {} || {{ echo round $round failed; exit 1; }}
+           {virsh} nwfilter-binding-delete vnet77 && {virsh} nwfilter-binding-create {0} && continue
+           echo round $round failed
+           {virsh} nwfilter-binding-delete vnet77
+           {virsh} nwfilter-binding-create {0} || {{ echo given up; exit 1; }}
          done
          echo bound and unbound",
         file.display()
@@ -151,9 +154,11 @@ fn guests_that_libvirt_binds_and_unbinds_in_a_loop_are_never_in_our_way_nor_we_i
         rounds += 1;
         let address = format!("10.40.0.{}", 20 + rounds);
         world.write("vnet0.xml", &guest(0, "web").replace("10.40.0.10", &address));
-        let applied = || said().contains("failed") || world.save("ebtables").contains(&format!("--ip-src {address} -j RETURN"));
+        let applied = || said().contains("given up") || world.save("ebtables").contains(&format!("--ip-src {address} -j RETURN"));
         daemon.wait_until("our change", applied);
-        assert!(!said().contains("failed"), "{}\n{}", said(), daemon.log());
+        // On a host so slow that a binding takes longer than we wait for one, libvirt may have to be asked again.
+        let excused = daemon.log().contains("`libvirtd` is still at work");
+        assert!(!said().contains("given up") && (excused || !said().contains("failed")), "{}\n{}", said(), daemon.log());
     }
     assert!(rounds > 2, "{rounds} changes of ours");
     assert_eq!(theirs(&world), before);

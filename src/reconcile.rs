@@ -442,6 +442,7 @@ impl<K: Kernel> Reconciler<K> {
         if self.courtesy.must_wait() || !pass.read && self.kernel.generation() != pass.report.generation {
             return Ok(Round::Overtaken);
         }
+        self.courtesy.apologize();
         for phase in &plan.phases {
             match self.commit(phase, &mut pass.report).await? {
                 Some(Round::Refused(suspects)) => {

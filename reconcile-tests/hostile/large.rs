@@ -72,17 +72,16 @@ fn texts(scale: Scale) -> Vec<(&'static str, String)> {
     let Scale { million, huge } = scale;
     let (hundred_thousand, mebibyte) = (million / 10, 1 << 20);
     let in_network = |inner: &str| format!("<network><name>evil</name><bridge name='br-evil'/>{inner}</network>\n");
-    let numbered = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<String>();
     vec![
         ("a-million-levels", "<a>".repeat(million)),
         ("a-million-levels-closed", ["<a>".repeat(million), "</a>".repeat(million)].concat()),
         ("network-inside-network", ["<network>".repeat(hundred_thousand), "</network>".repeat(hundred_thousand)].concat()),
         (
             "a-million-attributes",
-            format!("<network{}><name>evil</name></network>\n", numbered(million * 7 / 10, &|at| format!(" a{at}=''"))),
+            format!("<network{}><name>evil</name></network>\n", numbered(million * 7 / 10, |at| format!(" a{at}=''"))),
         ),
         ("a-million-equal-attributes", format!("<network{}><name>evil</name></network>\n", " a=''".repeat(million))),
-        ("sixty-attributes-in-each-element", in_network(&format!("<x{}/>", numbered(60, &|at| format!(" a{at}=''"))).repeat(million / 60))),
+        ("sixty-attributes-in-each-element", in_network(&format!("<x{}/>", numbered(60, |at| format!(" a{at}=''"))).repeat(million / 60))),
         ("a-million-elements", in_network(&"<a/>".repeat(million))),
         ("a-million-comments", in_network(&"<!---->".repeat(million))),
         ("a-million-instructions", in_network(&"<?a?>".repeat(million))),
@@ -107,7 +106,7 @@ fn texts(scale: Scale) -> Vec<(&'static str, String)> {
         ("huge-device", binding(&"v".repeat(huge), "clean-traffic", "")),
         ("huge-reference", binding("vnet66", &"f".repeat(huge), "")),
         ("huge-parameter", binding("vnet66", "clean-traffic", &parameter("IP", &"1".repeat(huge)))),
-        ("names-that-nearly-fit", in_network(&numbered(million * 6 / 100, &|at| format!("<forwarrd{at:05}/>")))),
+        ("names-that-nearly-fit", in_network(&numbered(million * 6 / 100, |at| format!("<forwarrd{at:05}/>")))),
         (
             "a-fault-in-every-rule",
             format!("<filter name='evil'>{}</filter>\n", "<rule action='evil' direction='evil'><evil/></rule>".repeat(million * 6 / 100)),
@@ -116,31 +115,31 @@ fn texts(scale: Scale) -> Vec<(&'static str, String)> {
             "references-to-nothing",
             format!(
                 "<filter name='evil'>{}</filter>\n",
-                numbered(hundred_thousand, &|at| format!("<filterref filter='clean-traffik{at}'/>"))
+                numbered(hundred_thousand, |at| format!("<filterref filter='clean-traffik{at}'/>"))
             ),
         ),
         (
             "a-hundred-thousand-parameters",
-            binding("vnet66", "clean-traffic", &numbered(hundred_thousand, &|at| parameter(&format!("P{at}"), "1"))),
+            binding("vnet66", "clean-traffic", &numbered(hundred_thousand, |at| parameter(&format!("P{at}"), "1"))),
         ),
         (
             "a-hundred-thousand-addresses",
-            binding("vnet66", "clean-traffic", &numbered(hundred_thousand, &|at| parameter("IP", &dotted(at)))),
+            binding("vnet66", "clean-traffic", &numbered(hundred_thousand, |at| parameter("IP", &dotted(at)))),
         ),
         (
             "a-hundred-thousand-networks",
-            in_network(&numbered(hundred_thousand, &|at| format!("<ip address='{}' prefix='32'/>", dotted(at)))),
+            in_network(&numbered(hundred_thousand, |at| format!("<ip address='{}' prefix='32'/>", dotted(at)))),
         ),
         (
             "a-hundred-thousand-hosts",
             in_network(&format!(
                 "<ip address='10.0.0.1' prefix='8'><dhcp>{}</dhcp></ip>",
-                numbered(hundred_thousand, &|at| format!("<host mac='52:54:00:00:00:00' name='h' ip='{}'/>", dotted(at)))
+                numbered(hundred_thousand, |at| format!("<host mac='52:54:00:00:00:00' name='h' ip='{}'/>", dotted(at)))
             )),
         ),
         (
             "a-hundred-thousand-routes",
-            in_network(&numbered(hundred_thousand, &|at| format!("<route address='{}' prefix='32' gateway='10.0.0.1'/>", dotted(at)))),
+            in_network(&numbered(hundred_thousand, |at| format!("<route address='{}' prefix='32' gateway='10.0.0.1'/>", dotted(at)))),
         ),
         (
             "one-device-many-times",
@@ -148,13 +147,13 @@ fn texts(scale: Scale) -> Vec<(&'static str, String)> {
         ),
         (
             "forty-thousand-interfaces-without-device",
-            domain(&numbered(million / 25, &|at| {
+            domain(&numbered(million / 25, |at| {
                 format!("<interface type='bridge'><mac address='{}'/><filterref filter='clean-traffic'/></interface>", mac(at))
             })),
         ),
         (
             "more-guests-than-a-file-holds",
-            domain(&numbered(4_500, &|at| {
+            domain(&numbered(4_500, |at| {
                 format!(
                     "<interface type='bridge'><mac address='{}'/><target dev='evil{at}'/><filterref filter='clean-traffic'/></interface>",
                     mac(at)
@@ -231,8 +230,8 @@ fn repeated(length: usize) -> Files {
 
 /// An interface has many addresses itself, and its parameters give it as many others.
 fn both_ways(addresses: usize) -> Files {
-    let own: String = (0..addresses).map(|at| format!("<ip address='{}'/>", dotted(at))).collect();
-    let given: String = (addresses..2 * addresses).map(|at| parameter("IP", &dotted(at))).collect();
+    let own = numbered(addresses, |at| format!("<ip address='{}'/>", dotted(at)));
+    let given = numbered(addresses, |at| parameter("IP", &dotted(addresses + at)));
     let filter = format!("<filterref filter='no-mac-spoofing'>{given}</filterref>");
     let interface = format!("<interface type='bridge'><mac address='{}'/><target dev='vnet66'/>{own}{filter}</interface>", mac(66));
     vec![("guest.xml".to_owned(), domain(&interface).into_bytes())]
@@ -240,8 +239,8 @@ fn both_ways(addresses: usize) -> Files {
 
 /// As many addresses as there are subnets, and none fits.
 fn outside(count: usize) -> Files {
-    let subnets: String = (0..count).map(|at| format!("<ip address='{}' prefix='32'/>", dotted(2 * at))).collect();
-    let given: String = (0..count).map(|at| parameter("IP", &dotted(2 * at + 1))).collect();
+    let subnets = numbered(count, |at| format!("<ip address='{}' prefix='32'/>", dotted(2 * at)));
+    let given = numbered(count, |at| parameter("IP", &dotted(2 * at + 1)));
     let network = format!("<network><name>evil</name><bridge name='br-evil'/>{subnets}</network>\n");
     let guest = binding("vnet66", "no-mac-spoofing", &given);
     vec![("network.xml".to_owned(), network.into_bytes()), ("guest.xml".to_owned(), guest.into_bytes())]
@@ -253,6 +252,10 @@ fn same_filter(files: usize) -> Files {
 
 fn same_device(files: usize) -> Files {
     (0..files).map(|at| (format!("g{at}.xml"), guest("clean-traffic").1)).collect()
+}
+
+fn numbered(count: usize, one: impl Fn(usize) -> String) -> String {
+    (0..count).map(one).collect()
 }
 
 fn filter(name: &str, inner: &str) -> (String, Vec<u8>) {

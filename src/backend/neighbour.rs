@@ -39,6 +39,11 @@ fn is_tool(name: &str) -> bool {
 }
 
 impl Neighbour {
+    /// As the kernel names its process.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Whether it still runs.
     pub fn lives(&self) -> bool {
         self.state().is_some()

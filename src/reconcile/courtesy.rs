@@ -25,6 +25,8 @@ pub struct Courtesy {
     until: Option<Instant>,
     /// The next one, where what it repairs has waited already.
     next: Option<Instant>,
+    /// Whether it was said of the pass under way that it waits no longer.
+    said: bool,
 }
 
 impl Courtesy {
@@ -43,6 +45,7 @@ impl Courtesy {
     /// A pass begins.
     pub fn begin(&mut self) {
         self.until = Some(self.next.take().unwrap_or_else(|| Instant::now() + PATIENCE));
+        self.said = false;
     }
 
     /// Waits while a neighbour is at work, as long as the pass may.
@@ -65,6 +68,17 @@ impl Courtesy {
     /// Whether a neighbour that is known is at work, and the pass may wait for it.
     pub fn must_wait(&self) -> bool {
         self.may_wait() && self.neighbours.iter().any(Neighbour::is_at_work)
+    }
+
+    /// Says, once in a pass that is about to write, that a neighbour is at work all the same.
+    pub fn apologize(&mut self) {
+        if self.may_wait() {
+            return;
+        }
+        let Some(busy) = self.neighbours.iter().find(|neighbour| neighbour.is_at_work()) else { return };
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!("`{}` is still at work after {PATIENCE:?}: not waiting any longer; what it is doing may fail", busy.name());
+        }
     }
 
     fn may_wait(&self) -> bool {
