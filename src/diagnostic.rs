@@ -36,6 +36,9 @@ pub fn several(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Bytes of a text in a diagnostic; what a user wrote may be megabytes long, and one fault may concern every guest of a host.
+const MAX_TEXT: usize = 1_000;
+
 /// One fault, or one remark, about what a user wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -86,21 +89,21 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: &'static str, message: impl Into<String>, span: Span, label: impl Into<String>) -> Self {
-        let labels = vec![Label { span, text: label.into() }];
-        Self { severity, code, message: message.into(), labels, help: None }
+        let labels = vec![Label { span, text: bounded(label.into()) }];
+        Self { severity, code, message: bounded(message.into()), labels, help: None }
     }
 
     /// Adds a second place.
     #[must_use]
     pub fn also(mut self, span: Span, text: impl Into<String>) -> Self {
-        self.labels.push(Label { span, text: text.into() });
+        self.labels.push(Label { span, text: bounded(text.into()) });
         self
     }
 
     /// Says how to mend it.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
-        self.help = Some(text.into());
+        self.help = Some(bounded(text.into()));
         self
     }
 
@@ -112,5 +115,29 @@ impl Diagnostic {
     /// The primary place.
     pub fn span(&self) -> Span {
         self.labels[0].span
+    }
+}
+
+/// The text, or its beginning.
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.shrink_to_fit();
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::FileId;
+
+    #[test]
+    fn a_text_of_any_length_is_cut_between_two_characters() {
+        let span = Span { file: FileId(0), start: 0, end: 0 };
+        let diagnostic = Diagnostic::error("some-fault", "x".to_owned() + &"ä".repeat(MAX_TEXT), span, "").help("h".repeat(MAX_TEXT));
+        assert_eq!(diagnostic.message, format!("x{}...", "ä".repeat(499)));
+        assert_eq!(diagnostic.help.map(|help| help.len()), Some(MAX_TEXT));
     }
 }

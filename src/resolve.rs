@@ -18,7 +18,7 @@ mod value;
 mod variables;
 
 use std::borrow::Borrow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -214,25 +214,51 @@ pub fn resolve_again(
     let guests = memo.guests(&taps, &library, learned, quirks, &mut findings);
     let used = taps.iter().filter_map(|tap| tap.interface.filter.as_ref()).map(|reference| &*reference.filter.value);
     library.report(used, &mut findings);
-    let broken: Vec<&BrokenKind> = documents.iter().flat_map(|document| &document.broken).map(|broken| &broken.what).collect();
+    let broken = Broken::among(&documents);
     let external = networks.iter().filter(|network| network.forward == Forward::External).map(|network| network::object(network));
     let unruled = external.chain(bare.into_iter().map(|tap| Object::Interface(tap.device)));
     // Whoever is held for what is found in here has a fault of its own.
-    let unruled = unruled.filter(|object| !findings.is_held(object) && !broken.iter().any(|broken| may_define(broken, object))).collect();
+    let unruled = unruled.filter(|object| !findings.is_held(object) && !broken.may_define(object)).collect();
     let networks = network::policies(&networks, &findings);
-    let incomplete = !broken.is_empty();
+    let incomplete = documents.iter().any(|document| !document.broken.is_empty());
     let (held, diagnostics) = findings.finish();
     let sought = interface::sought(&documents);
     Resolved { networks, guests, held, incomplete, unruled, sought, diagnostics }
 }
 
-/// Whether something broken may be the definition of an object that another file defines as well, and then counts instead of it or beside it.
-fn may_define(broken: &BrokenKind, object: &Object) -> bool {
-    match (broken, object) {
-        (BrokenKind::Unknown, _) => true,
-        (BrokenKind::Filter(_), _) => false,
-        // A status document counts instead of the network with its UUID, which is not known of a broken one.
-        (BrokenKind::Object(broken), object) => broken == object || matches!((broken, object), (Object::Network(_), Object::Network(_))),
+/// What the broken definitions of all files may be about.
+struct Broken<'a> {
+    /// Whether one may be about anything.
+    unknown: bool,
+    /// Whether one is about a network.
+    network: bool,
+    interfaces: HashSet<&'a DeviceName>,
+}
+
+impl<'a> Broken<'a> {
+    fn among(documents: &[&'a Parsed]) -> Self {
+        let mut all = Self { unknown: false, network: false, interfaces: HashSet::new() };
+        for broken in documents.iter().flat_map(|document| &document.broken) {
+            match &broken.what {
+                BrokenKind::Unknown => all.unknown = true,
+                BrokenKind::Filter(_) => {}
+                BrokenKind::Object(Object::Network(_)) => all.network = true,
+                BrokenKind::Object(Object::Interface(device)) => {
+                    all.interfaces.insert(device);
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether something broken may be the definition of an object that another file defines as well, and then counts instead of it or beside it.
+    fn may_define(&self, object: &Object) -> bool {
+        self.unknown
+            || match object {
+                // A status document counts instead of the network with its UUID, which is not known of a broken one.
+                Object::Network(_) => self.network,
+                Object::Interface(device) => self.interfaces.contains(device),
+            }
     }
 }
 

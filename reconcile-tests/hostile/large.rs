@@ -239,11 +239,15 @@ fn both_ways(addresses: usize) -> Files {
 
 /// As many addresses as there are subnets, and none fits.
 fn outside(count: usize) -> Files {
-    let subnets = numbered(count, |at| format!("<ip address='{}' prefix='32'/>", dotted(2 * at)));
+    let subnet = |at: usize| format!("<ip address='{}' prefix='32'/>", dotted(2 * at));
+    let network = |first: usize| {
+        let subnets = numbered(1_000, |at| subnet(first + at));
+        let text = format!("<network><name>evil{first}</name><bridge name='br-e{first}'/>{subnets}</network>\n");
+        (format!("network{first}.xml"), text.into_bytes())
+    };
     let given = numbered(count, |at| parameter("IP", &dotted(2 * at + 1)));
-    let network = format!("<network><name>evil</name><bridge name='br-evil'/>{subnets}</network>\n");
-    let guest = binding("vnet66", "no-mac-spoofing", &given);
-    vec![("network.xml".to_owned(), network.into_bytes()), ("guest.xml".to_owned(), guest.into_bytes())]
+    let guest = ("guest.xml".to_owned(), binding("vnet66", "no-mac-spoofing", &given).into_bytes());
+    (0..count).step_by(1_000).map(network).chain([guest]).collect()
 }
 
 fn same_filter(files: usize) -> Files {

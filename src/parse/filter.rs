@@ -16,7 +16,7 @@ mod words;
 use std::sync::Arc;
 
 use super::report::Report;
-use super::value::{parse_uuid, require};
+use super::value::{MAX_NAME, is_short_enough, parse_uuid, require};
 use super::visit::Visit;
 use super::xml::Element;
 use super::{Broken, BrokenKind, Parsed};
@@ -40,7 +40,7 @@ pub(super) fn parse_filter(root: &Element<'_>, quirks: Quirks, parsed: &mut Pars
 
 /// Adds what a faulty `<filter>` meant to define to [`Parsed::broken`].
 pub(super) fn recover_filter(root: &Element<'_>, parsed: &mut Parsed) {
-    let name = root.attribute("name").map(|name| name.value.as_ref()).filter(|name| !name.is_empty());
+    let name = root.attribute("name").map(|name| name.value.as_ref()).filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
     let what = name.map_or(BrokenKind::Unknown, |name| BrokenKind::Filter(name.into()));
     parsed.broken.push(Broken { what, span: root.span });
 }
@@ -67,6 +67,9 @@ fn read_filter(root: &Element<'_>, report: &mut Report<'_>) -> Option<Filter> {
 fn read_name(visit: &mut Visit<'_>, report: &mut Report<'_>) -> Option<Spanned<Arc<str>>> {
     let attribute = require(visit.attribute("name"), "name", visit.element(), report.diagnostics())?;
     let name = attribute.value.as_ref();
+    if !is_short_enough(name, attribute.value_span, report.diagnostics()) {
+        return None;
+    }
     let refuse = |code, message: String, expected: &str| Diagnostic::error(code, message, attribute.value_span, expected);
     if name.is_empty() {
         report.add(refuse("empty-filter-name", "the filter's name is empty".into(), "expected a name"));

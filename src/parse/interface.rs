@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::filter::{read_reference, read_uuid};
 use super::report::Report;
-use super::value::{read_device, read_ip, read_mac, require};
+use super::value::{is_short_enough, read_device, read_ip, read_mac, require};
 use super::visit::Visit;
 use super::xml::{Attribute, Element};
 use super::{Broken, BrokenKind, Parsed};
@@ -77,11 +77,11 @@ fn parse_domain(domain: &Element<'_>, document: Document, quirks: Quirks, parsed
     let mut report = Report::new(quirks, &mut parsed.diagnostics);
     let start = report.mark();
     let owner = Owner {
-        name: domain.child("name").and_then(name_in),
+        name: domain.child("name").and_then(|name| name_in(name, &mut report)),
         uuid: domain.child("uuid").and_then(|uuid| read_uuid(uuid, &mut report)).map(|uuid| uuid.value),
     };
     if report.has_errors_since(start) {
-        // The UUID pairs a domain with its status document: without it nobody can say which of the two counts.
+        // Name and UUID pair a domain with its status document: without them nobody can say which of the two counts.
         recover_interfaces(domain, parsed);
         return;
     }
@@ -192,7 +192,7 @@ fn read_interface(element: &Element<'_>, document: Document, owner: &Owner, repo
         owner_uuid: owner.uuid,
         device,
         mac,
-        network: read_network(element),
+        network: read_network(element, report),
         filter,
         addresses,
         span: element.span,
@@ -293,9 +293,10 @@ fn missing_mac(element: &Element<'_>) -> Diagnostic {
 }
 
 /// `source/@network`; the other attributes of `<source>` are as many as there are types, and no rule depends on them.
-fn read_network(interface: &Element<'_>) -> Option<Spanned<Arc<str>>> {
+fn read_network(interface: &Element<'_>, report: &mut Report<'_>) -> Option<Spanned<Arc<str>>> {
     let network = interface.child("source")?.attribute("network").filter(|network| !network.value.is_empty())?;
-    Some(Spanned::new(network.value.as_ref().into(), network.value_span))
+    is_short_enough(&network.value, network.value_span, report.diagnostics())
+        .then(|| Spanned::new(network.value.as_ref().into(), network.value_span))
 }
 
 /// Reads `<ip>`; what the address is good for, the quirks decide later.
@@ -319,9 +320,11 @@ fn read_address(element: &Element<'_>, report: &mut Report<'_>) -> Option<Spanne
     Some(Spanned::new(address, text.value_span))
 }
 
-/// The text of a `<name>`; `None` when it is empty.
-fn name_in(element: &Element<'_>) -> Option<Arc<str>> {
-    Some(element.text().value).filter(|name| !name.is_empty()).map(|name| name.as_ref().into())
+/// The text of a `<name>`; `None` when it is empty or too long, which is reported.
+fn name_in(element: &Element<'_>, report: &mut Report<'_>) -> Option<Arc<str>> {
+    let name = element.text();
+    let is_usable = !name.value.is_empty() && is_short_enough(&name.value, name.span, report.diagnostics());
+    is_usable.then(|| name.value.as_ref().into())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod dhcp;
 mod forward;
 mod service;
 
-use super::value::{YES_NO, parse_uuid, read_device, read_keyword};
+use super::value::{MAX_NAME, YES_NO, is_short_enough, parse_uuid, read_device, read_keyword};
 use super::visit::Visit;
 use super::xml::{Attribute, Element};
 use super::{Broken, BrokenKind, Parsed};
@@ -41,7 +41,7 @@ pub(super) fn recover_network(root: &Element<'_>, parsed: &mut Parsed) {
         Document::Status => root.child("network"),
     };
     let name = network.and_then(|network| network.child("name")).map(|name| name.text().value.into_owned());
-    let what = match name.filter(|name| !name.is_empty()) {
+    let what = match name.filter(|name| !name.is_empty() && name.len() <= MAX_NAME) {
         Some(name) => BrokenKind::Object(Object::Network(name)),
         None => BrokenKind::Unknown,
     };
@@ -106,6 +106,9 @@ fn read_name(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option
         ));
         return None;
     };
+    if !is_short_enough(&text.value, text.span, diagnostics) {
+        return None;
+    }
     let (code, message) = match text.value.chars().find(|c| matches!(c, '/' | '\n')) {
         None => return Some(Spanned::new(text.value.into_owned(), text.span)),
         Some('/') => ("network-name-slash", "a network's name holds a `/`"),

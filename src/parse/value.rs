@@ -23,6 +23,19 @@ pub(crate) enum IpSpelling {
     Classic(Ipv4Addr),
 }
 
+/// Bytes of a name or of a parameter's value. Each stands in messages and keys of every guest that it concerns; libvirt names files by most of them.
+pub(crate) const MAX_NAME: usize = 255;
+
+/// Whether a name or a parameter's value is short enough; reports one that is not.
+pub(crate) fn is_short_enough(text: &str, span: Span, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    let is_short = text.len() <= MAX_NAME;
+    if !is_short {
+        let message = format!("a name or value of {} bytes", text.len());
+        diagnostics.push(Diagnostic::error("name-too-long", message, span, format!("expected at most {MAX_NAME} bytes")));
+    }
+    is_short
+}
+
 /// What the C library calls a blank (`isspace`).
 pub(crate) fn is_c_blank(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')

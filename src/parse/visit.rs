@@ -198,11 +198,14 @@ pub(crate) fn nearest<'n>(wrong: &str, known: impl IntoIterator<Item = &'n str>)
     if wrong.len() > 40 {
         return None;
     }
+    let most = |name: &str| name.len().max(3) / 3;
+    let (wrong, letters) = (wrong.to_ascii_lowercase(), wrong.chars().count());
     known
         .into_iter()
-        .filter(|name| !name.is_empty())
-        .map(|name| (edits(&wrong.to_ascii_lowercase(), &name.to_ascii_lowercase()), name))
-        .filter(|&(distance, name)| distance <= name.len().max(3) / 3)
+        // Every letter too many or too few is an edit.
+        .filter(|name| !name.is_empty() && name.chars().count().abs_diff(letters) <= most(name))
+        .map(|name| (edits(&wrong, &name.to_ascii_lowercase()), name))
+        .filter(|&(distance, name)| distance <= most(name))
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, name)| name)
 }

@@ -3,7 +3,8 @@
 //! Three limits, in rules: [`RULE_LIMIT`] for a guest, the same for all guests of one file together (of which each costs [`LEAST`] at least, for its
 //! chains and hooks), and [`TOTAL_LIMIT`] for everything. Guests are
 //! served by device, and what large ones may take ends at half of the total, so that a guest of ordinary size never goes without for their sake.
-//! Looking at list elements that make no rule is paid for as well, four for a rule: long lists of one repeated value make few rules but much work.
+//! Looking at list elements that make no rule is paid for as well, four for a rule: long lists of one repeated value make few rules but much work. So are
+//! variables that nothing gives a value to, and the way to them.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,9 @@ const LEAST: u64 = 16;
 
 /// How many list elements may be looked at for one rule.
 pub(super) const STEPS_PER_RULE: u64 = 4;
+
+/// How many places around a rule may be searched for a variable for as much as one list element costs; real filters have two or three.
+pub(super) const SCOPES_PER_STEP: u64 = 16;
 
 /// What is spent already.
 #[derive(Debug, Default)]

@@ -59,7 +59,7 @@ pub(super) fn resolve(
     let mut bindings = top_bindings(interface, reference, mac, quirks, findings);
     let claimant = |method| Claimant { anchor: anchor(tap), mac: mac.value, filter: Arc::clone(&reference.filter.value), method };
     let mut outcome =
-        treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, claimant, quirks);
+        treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, library, claimant, quirks);
     let mut used = None;
     if let Ok(Treatment::Learning(learning)) = &outcome
         && let addresses = learned.addresses(&learning.claimant, quirks)
@@ -67,8 +67,15 @@ pub(super) fn resolve(
     {
         used = Some(learning.clone());
         bind_learned(&mut bindings, &addresses, learning.families, reference.span);
-        outcome =
-            treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, claimant, quirks);
+        outcome = treatment(
+            expand(library, filter, &bindings, reference.span, quirks, budget),
+            &bindings,
+            tap,
+            reference,
+            library,
+            claimant,
+            quirks,
+        );
     }
     match outcome {
         Ok(treatment) => Some(GuestPolicy {
@@ -174,6 +181,7 @@ fn treatment(
     bindings: &Bindings<'_>,
     tap: &Tap<'_>,
     reference: &Reference,
+    library: &Library<'_>,
     claimant: impl FnOnce(Method) -> Claimant,
     quirks: Quirks,
 ) -> Result<Treatment, Vec<Diagnostic>> {
@@ -194,7 +202,7 @@ fn treatment(
         Some(_) => Err(faults),
         None => {
             let shown = missing.iter().take(FAULT_LIMIT);
-            faults.extend(shown.map(|(access, &span)| missing_variable(access, span, bindings, tap, reference, quirks)));
+            faults.extend(shown.map(|(access, &span)| missing_variable(access, span, bindings, tap, reference, library, quirks)));
             Err(faults)
         }
     }
@@ -270,6 +278,7 @@ fn missing_variable(
     bindings: &Bindings<'_>,
     tap: &Tap<'_>,
     reference: &Reference,
+    library: &Library<'_>,
     quirks: Quirks,
 ) -> Diagnostic {
     let name = &access.name;
@@ -289,7 +298,7 @@ fn missing_variable(
         format!("add `<parameter name='{name}' value='...'/>`")
     };
     let fault = fault.also(reference.span, "expected a `<parameter>` in here").help(help);
-    with_suggestion(fault, name, bindings.names().filter(|known| **known != **name).take(FAULT_LIMIT))
+    library.suggest(fault, name, bindings.names().filter(|known| **known != **name).take(FAULT_LIMIT))
 }
 
 fn too_many_guests(reference: &Reference) -> Diagnostic {

@@ -24,7 +24,7 @@ pub(super) const DEPTH_LIMIT: u32 = 64;
 /// How many rules a guest may have; `clean-traffic` has 17. Far beyond, no tool would load them in useful time.
 pub(super) const RULE_LIMIT: u64 = 65_536;
 
-/// How many missing filters get a suggestion, and from how many names: comparing costs time, which hostile files must not command.
+/// How many missing filters and variables get a suggestion, and from how many names: comparing costs time, which hostile files must not command.
 const SUGGESTION_LIMIT: u32 = 32;
 const SUGGESTION_NAMES: usize = 10_000;
 
@@ -104,7 +104,7 @@ impl<'a> Library<'a> {
 
     /// Walks a tree depth first in document order, handing over every rule with the variables it sees.
     ///
-    /// A filter that is included twice is walked twice. Subtrees without rules are not entered, which bounds the walk by
+    /// A filter that is included twice is walked twice. Subtrees without rules are left out, which bounds the walk by
     /// rules times depth. Only for filters that [`Library::find`] gave out.
     pub(super) fn walk<'s>(
         &'s self,
@@ -115,7 +115,6 @@ impl<'a> Library<'a> {
         for entry in &self.filters[filter].entries {
             match entry {
                 PreparedEntry::Rule(rule) => visit(rule, scope)?,
-                PreparedEntry::Include { filter, .. } if self.filters[*filter].rules == 0 => {}
                 PreparedEntry::Include { filter, parameters } => self.walk(*filter, &scope.include(parameters), visit)?,
             }
         }
@@ -288,7 +287,9 @@ impl<'a> Library<'a> {
                     rules = rules.saturating_add(included.rules);
                     depth = depth.max(included.depth.saturating_add(1));
                     spoiled = spoiled.or_else(|| included.spoiled.clone());
-                    entries.push(PreparedEntry::Include { filter: child, parameters: Bindings::of(&reference.parameters) });
+                    if included.rules > 0 {
+                        entries.push(PreparedEntry::Include { filter: child, parameters: Bindings::of(&reference.parameters) });
+                    }
                 }
             }
         }
@@ -333,9 +334,14 @@ impl<'a> Library<'a> {
             reference.filter.span,
             "expected the name of a filter",
         );
+        self.suggest(fault, wanted, self.names.keys().copied())
+    }
+
+    /// Adds "did you mean" to a fault, if it is among the first that ask for it.
+    pub(super) fn suggest<'n>(&self, fault: Diagnostic, wrong: &str, known: impl Iterator<Item = &'n str>) -> Diagnostic {
         let Some(left) = self.suggestions_left.get().checked_sub(1) else { return fault };
         self.suggestions_left.set(left);
-        with_suggestion(fault, wanted, self.names.keys().copied().take(SUGGESTION_NAMES))
+        with_suggestion(fault, wrong, known.take(SUGGESTION_NAMES))
     }
 }
 

@@ -191,13 +191,20 @@ fn refuse_split_owners(owners: &[Vec<&Tap<'_>>], findings: &mut Findings) {
         // One place for every further file; a guest with many interfaces in one file is as it should be.
         let mut files = BTreeSet::from([first.interface.span.file]);
         let others: Vec<_> = group.iter().filter(|tap| files.insert(tap.interface.span.file)).collect();
+        let mut is_first = true;
         for again in others {
             let name = again.interface.owner.as_deref().unwrap_or("?");
             let message = format!("guest `{name}` is defined in two files");
             let fault = Diagnostic::error("duplicate-guest", message, again.interface.span, "defined again here")
                 .also(first.interface.span, "first defined here")
                 .help("remove one of the two files, or give its guest another name and UUID");
-            findings.refuse(group.iter().map(|tap| Object::Interface(tap.device.clone())), fault);
+            if std::mem::take(&mut is_first) {
+                // They come by place: what holds the guest by this one would be kept of all.
+                for tap in group {
+                    findings.hold(Object::Interface(tap.device.clone()), &fault);
+                }
+            }
+            findings.report(fault);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::budget::{STEPS_PER_RULE, TOTAL_LIMIT};
+use super::budget::{SCOPES_PER_STEP, STEPS_PER_RULE, TOTAL_LIMIT};
 use super::includes::RULE_LIMIT;
 use super::value;
 use super::{Condition, PolicyRule};
@@ -39,6 +39,8 @@ pub(super) struct Bindings<'a>(BTreeMap<&'a str, Vec<Item>>);
 pub(super) struct Scope<'s, 'a> {
     outer: Option<&'s Scope<'s, 'a>>,
     own: &'s Bindings<'a>,
+    /// How many places are around it.
+    depth: u32,
 }
 
 /// A rule with its variables sorted out, the same for every guest.
@@ -87,7 +89,7 @@ pub(super) struct Expansion<'a> {
     quirks: Quirks,
     /// How many rules the guest may have.
     allowance: u64,
-    /// List elements looked at, and rules.
+    /// Rules, list elements looked at, and what it cost to find the lists.
     steps: u64,
 }
 
@@ -145,12 +147,12 @@ impl<'a> Bindings<'a> {
 impl<'s, 'a> Scope<'s, 'a> {
     /// What the interface itself gives.
     pub(super) fn top(own: &'s Bindings<'a>) -> Self {
-        Self { outer: None, own }
+        Self { outer: None, own, depth: 0 }
     }
 
     /// What the rules of an included filter see.
     pub(super) fn include<'t>(&'t self, own: &'t Bindings<'a>) -> Scope<'t, 'a> {
-        Scope { outer: Some(self), own }
+        Scope { outer: Some(self), own, depth: self.depth + 1 }
     }
 
     /// The list of a variable: the outermost place that names it wins (nwfilter.md 4.3).
@@ -261,15 +263,16 @@ impl<'a> Expansion<'a> {
 
     /// Adds what one rule becomes; breaks off when the guest exceeds a limit.
     pub(super) fn add(&mut self, prepared: &PreparedRule<'a>, scope: &Scope<'_, 'a>) -> ControlFlow<()> {
-        if !self.complete(prepared, scope) {
-            return ControlFlow::Continue(());
-        }
-        let elements: usize = prepared.uses().filter_map(|used| scope.access(used.access)).map(<[Item]>::len).sum();
-        self.steps = self.steps.saturating_add(elements as u64 + 1);
+        let lists: Vec<Option<&[Item]>> = prepared.uses().map(|used| scope.access(used.access)).collect();
+        let elements: u64 = lists.iter().flatten().map(|list| list.len() as u64).sum();
+        let lookups = lists.len() as u64 * u64::from(scope.depth) / SCOPES_PER_STEP;
+        let missing = lists.iter().filter(|list| list.is_none()).count() as u64;
+        self.steps = self.steps.saturating_add(elements + lookups + missing + 1);
         if self.steps > self.allowance.saturating_mul(STEPS_PER_RULE) {
             return self.too_large(prepared);
         }
-        let Some(values) = self.values(prepared, scope) else { return ControlFlow::Continue(()) };
+        let Some(lists) = self.complete(prepared, lists) else { return ControlFlow::Continue(()) };
+        let Some(values) = self.values(prepared, &lists) else { return ControlFlow::Continue(()) };
         // The product is known before the first combination is made.
         let combinations = values.iter().fold(1_u64, |product, rows| product.saturating_mul(rows.len() as u64));
         if combinations.saturating_add(self.rules.len() as u64) > self.allowance {
@@ -284,22 +287,22 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// True when every access of the rule has a value; notes those that have none.
-    fn complete(&mut self, prepared: &PreparedRule<'a>, scope: &Scope<'_, 'a>) -> bool {
-        let mut complete = true;
-        for used in prepared.uses().filter(|used| scope.access(used.access).is_none()) {
-            complete = false;
+    /// The lists of all uses, if each has one; notes those that have none.
+    fn complete<'s>(&mut self, prepared: &PreparedRule<'a>, lists: Vec<Option<&'s [Item]>>) -> Option<Vec<&'s [Item]>> {
+        for (used, _) in prepared.uses().zip(&lists).filter(|(_, list)| list.is_none()) {
             self.missing.entry(used.access).or_insert(used.span);
         }
-        complete
+        lists.into_iter().collect()
     }
 
     /// The typed values of every iterator, or `None` when there is a fault among them.
-    fn values(&mut self, prepared: &PreparedRule<'a>, scope: &Scope<'_, 'a>) -> Option<Vec<Values>> {
+    fn values(&mut self, prepared: &PreparedRule<'a>, mut lists: &[&[Item]]) -> Option<Vec<Values>> {
         let mut all = Vec::with_capacity(prepared.iterators.len());
         let mut faultless = true;
         for iterator in &prepared.iterators {
-            match line_up(iterator, scope, self.quirks) {
+            let (own, others) = lists.split_at(iterator.uses.len());
+            lists = others;
+            match line_up(iterator, own, self.quirks) {
                 Ok(rows) => match self.typed(prepared.rule, iterator, &rows) {
                     Some(values) => all.push(values),
                     None => faultless = false,
@@ -362,8 +365,7 @@ impl<'a> Expansion<'a> {
 /// The rows of one iterator, repeated ones left out (nwfilter.md 4.4); an error when its lists differ in length.
 ///
 /// In `fixed` quirks a list of one element stands still while others advance (row 18 of section 8: `$IP` beside `$MAC`).
-fn line_up<'s>(iterator: &Iteration<'_>, scope: &Scope<'s, '_>, quirks: Quirks) -> Result<Rows<&'s Item>, Diagnostic> {
-    let lists: Vec<&'s [Item]> = iterator.uses.iter().filter_map(|used| scope.access(used.access)).collect();
+fn line_up<'s>(iterator: &Iteration<'_>, lists: &[&'s [Item]], quirks: Quirks) -> Result<Rows<&'s Item>, Diagnostic> {
     let length = lists.iter().map(|list| list.len()).max().unwrap_or(0);
     let fits = |list: &[Item]| list.len() == length || (quirks == Quirks::Fixed && list.len() == 1);
     if let Some(short) = lists.iter().position(|list| !fits(list)) {

@@ -3,6 +3,7 @@
 //! Reference: nwfilter.md 4.1, each form tried on libvirtd 9.0. A variable is the whole value of an attribute, never a part of one.
 
 use crate::model::filter::{Access, Element};
+use crate::parse::value::MAX_NAME;
 
 use super::laxity::Laxity;
 use super::literal::{Reading, Refusal, Sign, skip_blanks, unsigned};
@@ -14,6 +15,9 @@ const LAST_ITERATOR: u32 = 1000;
 pub(super) fn read(text: &str) -> Result<Reading<Access>, Refusal> {
     let end = text.bytes().position(|byte| !is_name_byte(byte)).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
+    if name.len() > MAX_NAME {
+        return Err(Refusal::new("name-too-long", format!("expected a variable's name of at most {MAX_NAME} bytes")));
+    }
     let index = match rest.strip_prefix('[') {
         None if rest.is_empty() => Index { element: Element::Iterated(0), laxity: None },
         None => return Err(refusal()),
@@ -91,6 +95,12 @@ mod tests {
         }
         assert_eq!(good("A[@1000]"), access("A", Element::Iterated(1000)));
         assert_eq!(good("A[4294967295]"), access("A", Element::Fixed(u32::MAX)));
+    }
+
+    #[test]
+    fn a_name_has_255_bytes_at_most() {
+        assert_eq!(good(&"A".repeat(255)).name.len(), 255);
+        assert_eq!(read(&"A".repeat(256)).map_err(|refusal| refusal.code), Err("name-too-long"));
     }
 
     #[test]

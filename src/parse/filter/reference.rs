@@ -8,7 +8,7 @@ use super::access::is_name_byte;
 use crate::diagnostic::Diagnostic;
 use crate::model::filter::{Parameter, Reference};
 use crate::parse::report::Report;
-use crate::parse::value::require;
+use crate::parse::value::{is_short_enough, require};
 use crate::parse::visit::Visit;
 use crate::parse::xml::{Attribute, Element};
 use crate::source::Spanned;
@@ -19,7 +19,7 @@ pub(in crate::parse) fn read_reference(element: &Element<'_>, report: &mut Repor
     let filter = require(visit.attribute("filter"), "filter", element, report.diagnostics());
     let parameters = visit.children("parameter").filter_map(|child| read_parameter(child, report)).collect();
     visit.finish(report.diagnostics());
-    let filter = filter?;
+    let filter = filter.filter(|name| is_short_enough(&name.value, name.value_span, report.diagnostics()))?;
     // libvirt stores the empty name and fails on it when it applies the filter.
     if filter.value.is_empty() {
         report.add(Diagnostic::error(
@@ -44,6 +44,9 @@ fn read_parameter(element: &Element<'_>, report: &mut Report<'_>) -> Option<Para
         report.add_lax(Diagnostic::error("incomplete-parameter", message, element.name_span, expected));
         return None;
     };
+    if [name, value].into_iter().any(|text| !is_short_enough(&text.value, text.value_span, report.diagnostics())) {
+        return None;
+    }
     if name.value.is_empty() || !name.value.bytes().all(is_name_byte) {
         let message = format!("`{}` is not a name of a parameter", name.value);
         let expected = "expected letters, digits and `_`; libvirt drops this parameter";

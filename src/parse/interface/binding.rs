@@ -43,18 +43,10 @@ pub(super) fn read_binding(element: &Element<'_>, document: Document, report: &m
 /// Reads `<owner>`: no rule depends on it, but it tells a guest's binding from a stranger's.
 fn read_owner(element: &Element<'_>, report: &mut Report<'_>) -> Option<(Arc<str>, Uuid)> {
     let mut visit = Visit::new(element);
-    let name = needed(&mut visit, "name", report).and_then(|name| filled(name, name_in(name), report));
-    let uuid = needed(&mut visit, "uuid", report).and_then(|uuid| read_owner_uuid(uuid, report));
+    let name = needed(&mut visit, "name", report).and_then(|name| filled(name, report)).and_then(|name| name_in(name, report));
+    let uuid = needed(&mut visit, "uuid", report).and_then(|uuid| filled(uuid, report)).and_then(|uuid| read_uuid(uuid, report));
     visit.finish(report.diagnostics());
-    Some((name?, uuid?))
-}
-
-/// Reads the owner's UUID, which must not be empty here.
-fn read_owner_uuid(element: &Element<'_>, report: &mut Report<'_>) -> Option<Uuid> {
-    if element.text().value.is_empty() {
-        return filled(element, None, report);
-    }
-    read_uuid(element, report).map(|uuid| uuid.value)
+    Some((name?, uuid?.value))
 }
 
 /// Reads `<portdev>`.
@@ -79,11 +71,12 @@ fn needed<'a>(visit: &mut Visit<'a>, name: &'static str, report: &mut Report<'_>
     child
 }
 
-/// What an element's text says; an empty one is as bad as none.
-fn filled<T>(element: &Element<'_>, value: Option<T>, report: &mut Report<'_>) -> Option<T> {
-    if value.is_none() {
+/// An element with a text; an empty one is as bad as none.
+fn filled<'a>(element: &'a Element<'a>, report: &mut Report<'_>) -> Option<&'a Element<'a>> {
+    let is_filled = !element.text().value.is_empty();
+    if !is_filled {
         let message = format!("`<{}>` of a binding's owner is empty", element.name);
         report.add(Diagnostic::error("incomplete-binding", message, element.name_span, "expected text inside"));
     }
-    value
+    is_filled.then_some(element)
 }

@@ -16,6 +16,9 @@ use crate::parse::visit::Visit;
 use crate::parse::xml::{Attribute, Element};
 use crate::source::{Span, Spanned};
 
+/// Addresses of one network. Each is some ten rules, and libvirt itself gives a bridge hardly more than two.
+const MAX_ADDRESSES: usize = 1_024;
+
 /// Reads every `<ip>` of a network, in order, and compares them with each other.
 pub(super) fn read_addresses(
     elements: &[&Element<'_>],
@@ -24,7 +27,13 @@ pub(super) fn read_addresses(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<NetworkAddress> {
     let (mut addresses, mut known) = (Vec::new(), BTreeMap::new());
-    for element in elements {
+    if let Some(beyond) = elements.get(MAX_ADDRESSES) {
+        let message = format!("a network with {} addresses", elements.len());
+        let expected = format!("expected at most {MAX_ADDRESSES}");
+        diagnostics
+            .push(Diagnostic::error("too-many-addresses", message, beyond.name_span, expected).help("give the network a larger subnet"));
+    }
+    for element in elements.iter().take(MAX_ADDRESSES) {
         if let Some(address) = read_address(element, dns, quirks, diagnostics) {
             diagnostics.extend(judge_repeat(&mut known, &address));
             addresses.push(address.value);

@@ -200,3 +200,21 @@ fn long_lists_in_many_rules_are_bounded_even_when_they_repeat_one_value() {
     let many: Vec<Entry> = (0..5_000).map(|_| rule(Protocol::Ip, vec![var(A::SrcIpAddr, "A")])).collect();
     assert_eq!(fault(&bind(vec![filter("f", many)], &parameters)).code, "too-many-rules");
 }
+
+#[test]
+fn variables_without_a_value_are_paid_for() {
+    let rules = |count: usize| -> Vec<Entry> {
+        let attributes = || [A::SrcIpAddr, A::DstIpAddr, A::SrcMacAddr, A::DstMacAddr].into_iter().map(|name| var(name, "A")).collect();
+        (0..count).map(|_| rule(Protocol::Ip, attributes())).collect()
+    };
+    assert_eq!(fault(&bind(vec![filter("f", rules(100))], NONE)).code, "missing-variable");
+    assert_eq!(fault(&bind(vec![filter("f", rules(60_000))], NONE)).code, "too-many-rules");
+}
+
+#[test]
+fn references_to_filters_without_rules_are_not_followed() {
+    let empty = vec![include("e", NONE); 40_000];
+    let f = [empty, vec![numbered(1)]].concat();
+    let resolved = bind(vec![filter("f", vec![include("g", NONE); 40_000]), filter("g", f), filter("e", vec![])], NONE);
+    assert_eq!(rules(&resolved).len(), 40_000);
+}
