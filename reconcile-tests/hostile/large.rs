@@ -32,6 +32,9 @@ pub fn cases(scale: Scale) -> Vec<(&'static str, Files)> {
         ("list-of-one-repeated-value", repeated(100_000)),
         ("addresses-given-in-two-ways", both_ways(scale.million / 25)),
         ("addresses-in-none-of-many-subnets", outside(scale.million / 12)),
+        ("variables-without-a-value-in-many-guests", valueless(scale.million / 20, 1_000)),
+        ("variables-that-nearly-have-a-value-in-many-guests", nearly(300)),
+        ("references-to-a-filter-without-rules", to_nothing(scale.million / 10)),
         ("one-filter-name-in-many-files", same_filter(200)),
         ("one-device-in-many-files", same_device(200)),
     ]);
@@ -152,14 +155,14 @@ fn texts(scale: Scale) -> Vec<(&'static str, String)> {
             })),
         ),
         (
-            "more-guests-than-a-file-holds",
-            domain(&numbered(4_500, |at| {
-                format!(
-                    "<interface type='bridge'><mac address='{}'/><target dev='evil{at}'/><filterref filter='clean-traffic'/></interface>",
-                    mac(at)
-                )
-            })),
+            "every-other-interface-broken",
+            domain(&numbered(million / 40, |at| if at % 2 == 0 { interface(at, "") } else { interface(at, "<filterref/>") })),
         ),
+        ("huge-owner-of-many-guests", {
+            let guests = numbered(2_000, |at| interface(at, "<filterref filter='clean-traffic'/>"));
+            domain(&guests).replace(">evil<", &format!(">{}<", "n".repeat(huge / 2)))
+        }),
+        ("more-guests-than-a-file-holds", domain(&numbered(4_500, |at| interface(at, "<filterref filter='clean-traffic'/>")))),
     ]
 }
 
@@ -213,11 +216,7 @@ fn many_products(guests: usize) -> Files {
     let rule = "<rule action='accept' direction='in'><tcp srcportstart='$A[@1]' dstportstart='$B[@2]'/></rule>";
     let list = |name: &str| (1..=250).fold(String::new(), |list, at| list + &parameter(name, &at.to_string()));
     let nested = format!("<filterref filter='evil1'>{}{}</filterref>", list("A"), list("B"));
-    let interface = |at: usize| {
-        let mac = mac(at);
-        format!("<interface type='bridge'><mac address='{mac}'/><target dev='evil{at}'/><filterref filter='evil0'/></interface>")
-    };
-    let interfaces: String = (0..guests).map(interface).collect();
+    let interfaces = numbered(guests, |at| interface(at, "<filterref filter='evil0'/>"));
     vec![filter("evil0", &nested), filter("evil1", rule), ("guests.xml".to_owned(), domain(&interfaces).into_bytes())]
 }
 
@@ -250,6 +249,29 @@ fn outside(count: usize) -> Files {
     (0..count).step_by(1_000).map(network).chain([guest]).collect()
 }
 
+/// Many rules that lack a value, in many guests.
+fn valueless(rules: usize, guests: usize) -> Files {
+    let rules = numbered(rules, |_| "<rule action='drop' direction='in'><ip srcipaddr='$A'/></rule>".to_owned());
+    let guests = numbered(guests, |at| interface(at, "<filterref filter='evil0'/>"));
+    vec![filter("evil0", &rules), ("guests.xml".to_owned(), domain(&guests).into_bytes())]
+}
+
+/// As many variables as are told of a guest, and as many parameters, which all could be meant.
+fn nearly(guests: usize) -> Files {
+    let name = |at: usize| format!("{}{at:02}", "Q".repeat(37));
+    let rules = numbered(64, |at| format!("<rule action='drop' direction='in'><ip srcipaddr='${}'/></rule>", name(at)));
+    let given = numbered(64, |at| parameter(&format!("{}x{at:02}", "Q".repeat(36)), "1"));
+    let filterref = format!("<filterref filter='evil0'>{given}</filterref>");
+    vec![filter("evil0", &rules), ("guests.xml".to_owned(), domain(&numbered(guests, |at| interface(at, &filterref))).into_bytes())]
+}
+
+/// A filter with one rule and very many references to one without, included as often.
+fn to_nothing(references: usize) -> Files {
+    let to = |name: &str| format!("<filterref filter='{name}'/>").repeat(references);
+    let one = format!("<rule action='drop' direction='in'><all/></rule>{}", to("evil2"));
+    vec![filter("evil0", &to("evil1")), filter("evil1", &one), filter("evil2", ""), guest("evil0")]
+}
+
 fn same_filter(files: usize) -> Files {
     (0..files).map(|at| (format!("f{at}.xml"), filter("evil0", "").1)).chain([guest("evil0")]).collect()
 }
@@ -279,6 +301,10 @@ fn binding(device: &str, filter: &str, parameters: &str) -> String {
         "<filterbinding><owner><name>evil</name><uuid>6f1d1d5e-9b8f-4b52-9f0a-7d9a3d0c1666</uuid></owner><portdev name='{device}'/>\
          <mac address='52:54:00:66:00:01'/><filterref filter='{filter}'>{parameters}</filterref></filterbinding>\n"
     )
+}
+
+fn interface(at: usize, filter: &str) -> String {
+    format!("<interface type='bridge'><mac address='{}'/><target dev='evil{at}'/>{filter}</interface>", mac(at))
 }
 
 fn domain(interfaces: &str) -> String {
