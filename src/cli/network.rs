@@ -1,5 +1,7 @@
 //! `network list` and `network show`: the networks that the state defines, as a list and as XML.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Exit;
@@ -10,6 +12,7 @@ use super::table::table;
 use crate::diagnostic::visible;
 use crate::model::network::{Forward, Network};
 use crate::reconcile::compute::Documents;
+use crate::source::Span;
 
 /// Version 1 of `network list --format json`.
 #[derive(Debug, Serialize)]
@@ -71,12 +74,12 @@ pub fn show(settings: &Settings, options: &NetworkShow) -> anyhow::Result<Exit> 
 
 fn rows(documents: &Documents) -> Vec<Row<'_>> {
     let users = Kind::Network.users(documents);
-    let networks: Vec<&Network> = documents.parsed.iter().flat_map(|parsed| &parsed.networks).collect();
+    let networks: BTreeMap<Span, &Network> =
+        documents.parsed.iter().flat_map(|parsed| &parsed.networks).map(|network| (network.span, network)).collect();
     let mut definitions = Kind::Network.definitions(&documents.parsed);
     definitions.sort_by_key(|definition| (definition.name, definition.span));
-    let of = |definition: &Definition<'_>| networks.iter().find(|network| network.span == definition.span).copied();
     let rows = definitions.into_iter().map(|definition| {
-        let network = of(&definition);
+        let network = networks.get(&definition.span).copied();
         Row {
             name: definition.name,
             uuid: definition.uuid.map(|uuid| uuid.to_string()),
@@ -114,7 +117,7 @@ fn cells(row: &Row<'_>) -> [String; 7] {
         row.uuid.clone().unwrap_or_default(),
         row.mode.unwrap_or_default().to_owned(),
         row.bridge.unwrap_or_default().to_owned(),
-        row.addresses.join(", "),
+        definition::few(row.addresses.iter().map(String::as_str)),
         format!("{}{remark}", row.place),
         row.used_by.text(),
     ]
