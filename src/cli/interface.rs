@@ -10,13 +10,14 @@ use super::definition::{self, Place, place};
 use super::options::{Format, InterfaceShow, List};
 use super::settings::{Settings, block_on};
 use super::table::{cell, table};
+use crate::addr::{DeviceName, Mac};
 use crate::backend::counters::{self, Counters};
 use crate::diagnostic::visible;
 use crate::model::interface::Interface;
 use crate::model::learned::{Finding, Learned, Source, Until};
 use crate::model::{Object, Quirks};
 use crate::reconcile::compute::{self, Computed, Documents};
-use crate::resolve::Treatment;
+use crate::resolve::{Held, Treatment};
 use crate::ruleset::ChainId;
 use crate::source::Span;
 
@@ -154,36 +155,44 @@ pub fn read(settings: &Settings) -> anyhow::Result<(Documents, Computed, Learned
 pub fn rows<'a>(documents: &'a Documents, computed: &'a Computed, learned: &Learned, quirks: Quirks) -> Vec<Row<'a>> {
     let interfaces: Vec<&Interface> = documents.parsed.iter().flat_map(|parsed| &parsed.interfaces).collect();
     let row = |interface: &'a Interface, device: Option<String>, state| row(interface, device, state, documents, quirks);
+    let by_place = by_place(documents);
+    // Of several reasons that hold a device the last is told.
+    let held: BTreeMap<&DeviceName, &Held> = computed.resolved.held.iter().chain(&computed.compiled.held).filter_map(of_device).collect();
+    let guests = &computed.resolved.guests;
+    let mut known: BTreeSet<&DeviceName> = guests.iter().map(|guest| &guest.device).chain(held.keys().copied()).collect();
     let mut rows: Vec<Row> = Vec::new();
-    let mut known = BTreeSet::new();
-    for guest in &computed.resolved.guests {
+    for guest in guests.iter().filter(|guest| !held.contains_key(&guest.device)) {
         let state = match guest.treatment {
             Treatment::Filtered(_) => State::Filtered,
             Treatment::Learning(_) => State::Learning,
         };
-        known.insert(guest.device.clone());
-        let written = interfaces.iter().find(|interface| interface.span == guest.place);
+        let written = by_place.get(&guest.place).copied();
         let known = guest.learning().and_then(|learning| learned.0.get(&learning.claimant));
         rows.extend(written.map(|interface| Row {
             learned: known.map_or_else(Vec::new, |known| known.findings.iter().map(LearnedAddress::of).collect()),
             ..row(interface, Some(guest.device.to_string()), state)
         }));
     }
-    for held in computed.resolved.held.iter().chain(&computed.compiled.held) {
-        let Object::Interface(device) = &held.object else { continue };
-        known.insert(device.clone());
-        rows.retain(|row| row.device.as_deref() != Some(device.as_str()));
-        let written = interfaces.iter().find(|interface| interface.device.as_ref().is_some_and(|own| own.value == *device));
+    let mut by_device: BTreeMap<&DeviceName, &Interface> = BTreeMap::new();
+    for interface in &interfaces {
+        if let Some(device) = &interface.device {
+            by_device.entry(&device.value).or_insert(interface);
+        }
+    }
+    for (device, held) in held {
+        let written = by_device.get(device).copied();
         let mut row = written.map_or_else(|| unreadable(held.span, documents), |interface| row(interface, None, State::Held));
         (row.device, row.reason) = (Some(device.to_string()), Some(held.message.as_str()));
         rows.push(row);
     }
-    let placed: BTreeSet<_> = computed.resolved.guests.iter().map(|guest| guest.place).collect();
+    let placed: BTreeSet<Span> = guests.iter().map(|guest| guest.place).collect();
+    let told: BTreeSet<Mac> = guests.iter().map(|guest| guest.mac).collect();
     for interface in interfaces.into_iter().filter(|interface| !placed.contains(&interface.span)) {
         match &interface.device {
-            Some(device) if !known.insert(device.value.clone()) => {}
+            Some(device) if !known.insert(&device.value) => {}
             Some(device) => rows.push(row(interface, Some(device.value.to_string()), State::Unfiltered)),
-            None if is_told_elsewhere(interface, computed) => {}
+            // A domain's interface whose device another document names: the address tells.
+            None if interface.mac.is_some_and(|mac| told.contains(&mac.value)) => {}
             None => rows.push(row(interface, None, State::NoDevice)),
         }
     }
@@ -191,9 +200,13 @@ pub fn rows<'a>(documents: &'a Documents, computed: &'a Computed, learned: &Lear
     rows
 }
 
-/// True for a domain's interface whose device another document names: the address tells.
-fn is_told_elsewhere(interface: &Interface, computed: &Computed) -> bool {
-    interface.mac.is_some_and(|mac| computed.resolved.guests.iter().any(|guest| guest.mac == mac.value))
+/// Interfaces that are sound by where they are written.
+pub fn by_place(documents: &Documents) -> BTreeMap<Span, &Interface> {
+    documents.parsed.iter().flat_map(|parsed| &parsed.interfaces).map(|interface| (interface.span, interface)).collect()
+}
+
+fn of_device(held: &Held) -> Option<(&DeviceName, &Held)> {
+    if let Object::Interface(device) = &held.object { Some((device, held)) } else { None }
 }
 
 fn row<'a>(interface: &'a Interface, device: Option<String>, state: State, documents: &Documents, quirks: Quirks) -> Row<'a> {
