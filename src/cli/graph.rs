@@ -6,10 +6,10 @@ use super::filter::by_name;
 use super::interface::{self, read};
 use super::options::{Graph, GraphOption};
 use super::settings::Settings;
+use crate::addr::DeviceName;
 use crate::graph::host::{self, Guest, Host};
 use crate::graph::{self, Notation};
 use crate::model::Object;
-use crate::model::interface::Interface;
 use crate::model::learned::Learned;
 use crate::model::network::{Document, Network};
 use crate::reconcile::compute::{Computed, Documents};
@@ -53,13 +53,13 @@ fn host<'a>(documents: &'a Documents, computed: &'a Computed, learned: &Learned,
     // Of a running network's two documents the one that tells how it runs.
     networks.sort_by_key(|network| (&network.name.value, network.document != Document::Status, network.span));
     networks.dedup_by_key(|network| &network.name.value);
-    let interfaces: Vec<&Interface> = documents.parsed.iter().flat_map(|parsed| &parsed.interfaces).collect();
+    let interfaces = interface::by_place(documents);
     let guests = interface::rows(documents, computed, learned, settings.config.quirks).into_iter().filter_map(|row| {
         let addresses = row.all_addresses();
         let device = row.device?;
-        let written = interfaces.iter().find(|interface| interface.span == row.span);
-        let own = computed.compiled.objects.iter().find(|(object, _)| matches!(object, Object::Interface(own) if own.as_str() == device));
-        let chains = own.into_iter().flat_map(|(_, rules)| rules.chains.keys());
+        let written = interfaces.get(&row.span);
+        let own = DeviceName::new(&device).and_then(|device| computed.compiled.objects.get(&Object::Interface(device)));
+        let chains = own.into_iter().flat_map(|rules| rules.chains.keys());
         Some(Guest {
             owner: row.guest,
             network: row.network,

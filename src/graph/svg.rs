@@ -98,14 +98,21 @@ fn place_group(group: &Group, arrows: &[Arrow]) -> Vec<(BoxId, Area)> {
     let own: BTreeSet<BoxId> = group.boxes.iter().map(|it| it.id).collect();
     let inside = arrows.iter().filter(|arrow| arrow.from != arrow.to && own.contains(&arrow.from) && own.contains(&arrow.to));
     let ahead: BTreeMap<BoxId, Vec<BoxId>> = without_loops(&own, inside.map(|arrow| (arrow.from, arrow.to)));
+    let mut behind: BTreeMap<BoxId, BTreeSet<BoxId>> = BTreeMap::new();
+    for (&from, to) in &ahead {
+        for &to in to {
+            behind.entry(to).or_default().insert(from);
+        }
+    }
     let ranks = ranks(&own, &ahead);
-    let last = ranks.values().copied().max().unwrap_or(0);
+    // No rank is empty: above a box of any but the first stands one that leads to it.
+    let mut rows: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+    group.boxes.iter().for_each(|it| rows.entry(ranks[&it.id]).or_default().push(it));
     let mut centres: BTreeMap<BoxId, usize> = BTreeMap::new();
     let mut placed = Vec::new();
     let mut y = 0;
-    for rank in 0..=last {
-        let mut row: Vec<_> = group.boxes.iter().filter(|it| ranks[&it.id] == rank).collect();
-        row.sort_by_key(|it| mean(ahead.iter().filter(|(_, to)| to.contains(&it.id)).map(|(from, _)| centres[from])));
+    for mut row in rows.into_values() {
+        row.sort_by_cached_key(|it| mean(behind.get(&it.id).into_iter().flatten().map(|from| centres[from])));
         let (mut x, mut row_height) = (0, 0);
         for it in row {
             let widest = it.lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
