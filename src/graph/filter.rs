@@ -13,8 +13,8 @@ use crate::source::Sources;
 
 /// How many rules are drawn. Far below, nobody can read the picture.
 const RULE_LIMIT: usize = 500;
-/// How many references are followed to find them.
-const VISIT_LIMIT: usize = 10_000;
+/// How many rules and references are looked at to find them, those that lead nowhere or back among them.
+const ENTRY_LIMIT: usize = 10_000;
 /// How many filters deep; trees beyond it are refused anyway.
 const DEPTH_LIMIT: usize = 64;
 /// Letters of one value.
@@ -35,7 +35,7 @@ struct Walk<'a, 'f> {
     filters: &'f Filters<'a>,
     rules: Vec<(Standing<'a>, WrittenRule<'a>)>,
     path: Vec<&'a str>,
-    visits_left: usize,
+    entries_left: usize,
     is_cut: bool,
 }
 
@@ -43,7 +43,7 @@ struct Walk<'a, 'f> {
 pub fn draw<'a>(filter: &'a Filter, filters: &Filters<'a>, sources: &Sources) -> Graph {
     let mut graph = Graph::new(&*filter.name.value);
     draw_references(&mut graph, filter, filters, sources);
-    let mut walk = Walk { filters, rules: Vec::new(), path: Vec::new(), visits_left: VISIT_LIMIT, is_cut: false };
+    let mut walk = Walk { filters, rules: Vec::new(), path: Vec::new(), entries_left: ENTRY_LIMIT, is_cut: false };
     walk.enter(filter);
     for side in Side::ALL {
         draw_root(&mut graph, &order::link(&walk.rules, side), side, sources);
@@ -72,13 +72,17 @@ impl<'a> Walk<'a, '_> {
         if self.path.contains(&name) {
             return;
         }
-        if self.visits_left == 0 || self.path.len() >= DEPTH_LIMIT {
+        if self.path.len() >= DEPTH_LIMIT {
             self.is_cut = true;
             return;
         }
-        self.visits_left -= 1;
         self.path.push(name);
         for entry in &filter.entries {
+            if self.entries_left == 0 {
+                self.is_cut = true;
+                break;
+            }
+            self.entries_left -= 1;
             match entry {
                 Entry::Rule(_) if self.rules.len() >= RULE_LIMIT => self.is_cut = true,
                 Entry::Rule(rule) => self.rules.push((Standing::written(rule, &filter.chain), WrittenRule { rule, filter })),
@@ -312,5 +316,14 @@ mod tests {
         assert!(shown.contains("Not all rules are shown"), "{shown}");
         texts[60] = "<filter name='f60'/>".to_owned();
         assert!(picture(&texts.iter().map(String::as_str).collect::<Vec<_>>()).contains("Not all"));
+    }
+
+    #[test]
+    fn references_that_lead_nowhere_or_back_count() {
+        for leads_to in ["nowhere", "top"] {
+            let references = format!("<filterref filter='{leads_to}'/>").repeat(ENTRY_LIMIT);
+            let shown = picture(&[&format!("<filter name='top'>{references}<rule action='drop' direction='in'/></filter>")]);
+            assert!(shown.contains("only the first 0 rules"), "{leads_to}");
+        }
     }
 }
