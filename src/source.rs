@@ -48,7 +48,12 @@ pub struct SourceFile {
     /// The whole text.
     pub text: Arc<str>,
     line_starts: Vec<u32>,
+    /// How many characters begin before each multiple of [`STEP`] bytes; empty where every character is one byte.
+    characters: Vec<u32>,
 }
+
+/// So many bytes are counted at most to tell a column: a line may be as long as its file and have a span in every other byte.
+const STEP: usize = 1024;
 
 /// All files of one pass, found by their [`FileId`].
 #[derive(Debug, Clone, Default)]
@@ -92,8 +97,8 @@ impl Sources {
         let file = self.file(span.file);
         let start = file.clamp(span).start;
         let line = file.line_of(start);
-        let column = file.text[file.line_bytes(line).start..start].chars().count() + 1;
-        Position { path: Arc::clone(&file.path), line: line + 1, column: offset(column) }
+        let column = file.characters_before(start) - file.characters_before(file.line_bytes(line).start) + 1;
+        Position { path: Arc::clone(&file.path), line: line + 1, column }
     }
 }
 
@@ -103,7 +108,16 @@ impl SourceFile {
         let text = text.into();
         let breaks = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| offset(at + 1));
         let line_starts = std::iter::once(0).chain(breaks).collect();
-        Self { path: path.into(), text, line_starts }
+        let mut characters = Vec::new();
+        if !text.is_ascii() {
+            let mut count = 0;
+            for step in text.as_bytes().chunks(STEP) {
+                characters.push(count);
+                count += begun(step);
+            }
+            characters.push(count);
+        }
+        Self { path: path.into(), text, line_starts, characters }
     }
 
     /// The bytes of a span, moved to whole characters of this text: a span is a value and may come from anywhere.
@@ -118,6 +132,11 @@ impl SourceFile {
         offset(self.line_starts.partition_point(|&start| start as usize <= at).saturating_sub(1))
     }
 
+    fn characters_before(&self, at: usize) -> u32 {
+        let step = at / STEP;
+        self.characters.get(step).map_or(offset(at), |before| before + begun(&self.text.as_bytes()[step * STEP..at]))
+    }
+
     /// The bytes of a line, from 0, its line end left out.
     ///
     /// # Panics
@@ -128,6 +147,11 @@ impl SourceFile {
         let crlf = end > start && self.text[start..end].ends_with('\r');
         start..end - usize::from(crlf)
     }
+}
+
+/// How many characters begin in a part of UTF-8 text.
+fn begun(bytes: &[u8]) -> u32 {
+    offset(bytes.iter().filter(|&&byte| byte & 0b1100_0000 != 0b1000_0000).count())
 }
 
 /// Files are bounded far below 4 GiB before they get here.
@@ -163,6 +187,23 @@ mod tests {
         assert_eq!(at(8), "a.xml:3:1");
         assert_eq!(at(999), "a.xml:3:1");
         assert_eq!(sources.text(Span { file, start: 4, end: 6 }), "\u{e9}");
+    }
+
+    #[test]
+    fn columns_of_long_lines_are_those_that_one_counts() {
+        let words = "a\u{e9}\u{20ac}\u{1f600}\u{301}b".repeat(400);
+        let ascii = "ab\n".to_owned() + &"c".repeat(3 * STEP);
+        for text in [format!("{words}\n{words}"), "\u{e9}".repeat(STEP), ascii] {
+            let mut sources = Sources::default();
+            let file = sources.add("a.xml", &*text);
+            let (mut line, mut column) = (1, 1);
+            for (at, letter) in text.char_indices().chain([(text.len(), ' ')]) {
+                let start = offset(at);
+                let position = sources.position(Span { file, start, end: start });
+                assert_eq!((position.line, position.column), (line, column), "at {at}");
+                (line, column) = if letter == '\n' { (line + 1, 1) } else { (line, column + 1) };
+            }
+        }
     }
 
     #[test]
