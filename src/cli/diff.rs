@@ -17,7 +17,7 @@ use crate::plan::desire::{self, Choices, Installed};
 use crate::plan::{self, json, show};
 use crate::reconcile::compute::Computed;
 use crate::reconcile::look::{Preview, now};
-use crate::reconcile::report::Report;
+use crate::reconcile::report::{Held, Report};
 use crate::ruleset::{Family, Observation, Observed, save};
 use crate::store::plan_file;
 
@@ -43,9 +43,7 @@ pub fn diff(settings: &Settings, options: &Diff) -> anyhow::Result<Exit> {
         Format::Json => settings.output.data(&text)?,
         Format::Text => settings.output.text(&text)?,
     }
-    for held in &report.held {
-        settings.output.message(&format!("held: {}: {}; {}", held.object, held.message, held.keeping));
-    }
+    report.held_lines(Held::to_string).for_each(|line| settings.output.message(&line));
     for remark in &report.remarks {
         settings.output.message(&format!("note: {}", remark.message));
     }

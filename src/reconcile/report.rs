@@ -18,6 +18,9 @@ use crate::ruleset::rule::{BridgeTarget, IpTarget, Rule};
 use crate::ruleset::{ChainId, Family, LiveRule, Table};
 use crate::source::Position;
 
+/// How many held objects people are told of one by one.
+const MOST_HELD: usize = 100;
+
 /// The outcome of a pass that came to its end.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
@@ -301,15 +304,22 @@ impl Report {
         }
     }
 
+    /// For people: the first held objects, each in these words, and how many more there are: one file can hold twenty thousand.
+    pub fn held_lines(&self, words: impl Fn(&Held) -> String) -> impl Iterator<Item = String> {
+        let more = self.held.len().checked_sub(MOST_HELD).filter(|more| *more > 0);
+        let more = more.map(|more| format!("held: {more} more, which `diff --format json` names"));
+        self.held.iter().take(MOST_HELD).map(words).chain(more)
+    }
+
     /// For people: what changed, what is held and why, one line each.
     pub fn text(&self) -> String {
         let mut out = String::new();
         for ((family, table), count) in &self.edits {
             let _ = writeln!(out, "{family} {table}: {count}");
         }
-        for held in &self.held {
-            let place = held.place.as_ref().map_or_else(String::new, |place| format!("\n  --> {place}"));
-            let _ = writeln!(out, "held: {}: {}; {}{place}", held.object, held.message, held.keeping);
+        let place = |held: &Held| held.place.as_ref().map_or_else(String::new, |place| format!("\n  --> {place}"));
+        for line in self.held_lines(|held| format!("{held}{}", place(held))) {
+            let _ = writeln!(out, "{line}");
         }
         for stuck in &self.stuck {
             let _ = writeln!(out, "stuck: {} {} {}: `{}` does not stay as written", stuck.family, stuck.table, stuck.chain, stuck.rule);
@@ -357,6 +367,12 @@ fn stops(rule: &Rule) -> bool {
     }
 }
 
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "held: {}: {}; {}", self.object, self.message, self.keeping)
+    }
+}
+
 impl std::fmt::Display for TrialState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -398,5 +414,24 @@ mod tests {
         let report = Report { edits, objects: 1, took: Duration::from_millis(7), ..Report::default() };
         assert_eq!(report.text(), "iptables nat: 1 rule added, 2 removed\n1 rule added, 2 removed; 1 object, 0 held, 7 ms\n");
         assert_eq!(Report::default().text(), "in sync, nothing changed; 0 objects, 0 held, 0 ms\n");
+    }
+
+    #[test]
+    fn of_very_many_held_objects_the_first_are_told_and_for_machines_all() {
+        let held = |number: usize| Held {
+            object: Object::Network(number.to_string()),
+            keeping: Keeping::LastGood,
+            code: "some-fault".to_owned(),
+            message: "a fault".to_owned(),
+            place: None,
+        };
+        let report = |number: usize| Report { held: (0..number).map(held).collect(), ..Report::default() };
+        let lines = |report: &Report| report.held_lines(Held::to_string).collect::<Vec<_>>();
+        assert!(lines(&report(MOST_HELD)).iter().all(|line| line.starts_with("held: network")));
+        let many = report(MOST_HELD + 900);
+        assert_eq!(lines(&many).len(), MOST_HELD + 1);
+        assert_eq!(lines(&many)[MOST_HELD], "held: 900 more, which `diff --format json` names");
+        assert!(many.text().contains("\nheld: 900 more"), "{}", many.text());
+        assert_eq!(many.held_for_json().len(), MOST_HELD + 900);
     }
 }
