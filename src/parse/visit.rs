@@ -127,17 +127,20 @@ impl<'a> Visit<'a> {
         if self.elements == Known::Asked {
             return;
         }
-        for (at, child) in self.element.elements().enumerate().filter(|(_, child)| !child.is_foreign()) {
+        // The first child of each name that was asked for.
+        let mut firsts = vec![None; self.children.len()];
+        for child in self.element.elements().filter(|child| !child.is_foreign()) {
             if diagnostics.len() >= MAX_REMARKS {
                 return;
             }
-            match self.children.iter().find(|(name, _)| *name == child.name) {
-                None => diagnostics.push(self.unknown_element(child)),
-                Some((_, Occurs::Often)) => {}
-                Some((_, Occurs::Once)) => {
-                    let first = self.element.elements().take(at).find(|earlier| earlier.name == child.name);
-                    diagnostics.extend(first.map(|first| repeated_element(first, child)));
-                }
+            let Some(at) = self.children.iter().position(|(name, _)| *name == child.name) else {
+                diagnostics.push(self.unknown_element(child));
+                continue;
+            };
+            match firsts[at] {
+                Some(first) if self.children[at].1 == Occurs::Once => diagnostics.push(repeated_element(first, child)),
+                Some(_) => {}
+                None => firsts[at] = Some(child),
             }
         }
     }
