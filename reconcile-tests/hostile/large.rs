@@ -110,6 +110,7 @@ fn texts(scale: Scale) -> Vec<(&'static str, String)> {
         ("huge-reference", binding("vnet66", &"f".repeat(huge), "")),
         ("huge-parameter", binding("vnet66", "clean-traffic", &parameter("IP", &"1".repeat(huge)))),
         ("names-that-nearly-fit", in_network(&numbered(million * 6 / 100, |at| format!("<forwarrd{at:05}/>")))),
+        ("words-that-nearly-fit", rule(&format!("<arp opcode='{}'/>", "request_".repeat(5)).repeat(million * 3 / 100))),
         (
             "a-fault-in-every-rule",
             format!("<filter name='evil'>{}</filter>\n", "<rule action='evil' direction='evil'><evil/></rule>".repeat(million * 6 / 100)),

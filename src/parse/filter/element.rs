@@ -137,7 +137,7 @@ fn read_variable(
     let reading = match access::read(reference) {
         Ok(reading) => reading,
         Err(refusal) => {
-            report.add(refused(refusal, written));
+            report.add(refused(refusal, written, report));
             return None;
         }
     };
@@ -203,7 +203,7 @@ fn read_literal(spec: &AttributeSpec, protocol: Protocol, written: &xml::Attribu
             Some(reading.value)
         }
         Err(refusal) => {
-            report.add(refused(refusal, written));
+            report.add(refused(refusal, written, report));
             None
         }
     }
@@ -215,11 +215,11 @@ fn is_refused_range_end(spec: &AttributeSpec, protocol: Protocol, quirks: Quirks
 }
 
 /// The diagnostic for a value that its grammar refuses.
-fn refused(refusal: Refusal, written: &xml::Attribute<'_>) -> Diagnostic {
+fn refused(refusal: Refusal, written: &xml::Attribute<'_>, report: &Report<'_>) -> Diagnostic {
     let message = format!("`{}` is not a value of `{}`", written.value, written.name);
     let fault = Diagnostic::error(refusal.code, message, written.value_span, refusal.expected);
     match refusal.help {
         Some(help) => fault.help(help),
-        None => fault,
+        None => report.suggest(fault, &written.value, refusal.words.iter().map(|&(word, _)| word)),
     }
 }

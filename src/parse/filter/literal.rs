@@ -30,6 +30,8 @@ pub(super) struct Refusal {
     pub(super) expected: String,
     /// Its help.
     pub(super) help: Option<String>,
+    /// The words that it may have been meant for: to look for the nearest costs time, so the report does that while it is worth it.
+    pub(super) words: &'static [(&'static str, u32)],
 }
 
 /// Reads `text` as a value of this kind.
@@ -40,11 +42,11 @@ pub(super) fn read(kind: ValueKind, text: &str) -> Result<Reading<Literal>, Refu
         ValueKind::EtherType { min } => read_ethernet_type(text, min),
         ValueKind::ArpOpcode => match words::arp_opcode(text) {
             Some(opcode) => Ok(exact(Literal::Number(opcode))),
-            None => read_number(text, 0, 65_535).map_err(|refusal| refusal.if_no_number(|| words::unknown_arp_opcode(text))),
+            None => read_number(text, 0, 65_535).map_err(|refusal| refusal.if_no_number(words::unknown_arp_opcode)),
         },
         ValueKind::IpProtocol => match words::ip_protocol(text) {
             Some(protocol) => Ok(exact(Literal::Number(protocol))),
-            None => read_number(text, 0, 255).map_err(|refusal| refusal.if_no_number(|| words::unknown_ip_protocol(text))),
+            None => read_number(text, 0, 255).map_err(|refusal| refusal.if_no_number(words::unknown_ip_protocol)),
         },
         ValueKind::Mac => read_mac(text).map(|reading| reading.map(Literal::Mac)),
         ValueKind::MacMask => read_mac_mask(text),
@@ -127,11 +129,16 @@ impl<T> Reading<T> {
 
 impl Refusal {
     pub(super) fn new(code: &'static str, expected: impl Into<String>) -> Self {
-        Self { code, expected: expected.into(), help: None }
+        Self { code, expected: expected.into(), help: None, words: &[] }
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    pub(super) fn words(mut self, words: &'static [(&'static str, u32)]) -> Self {
+        self.words = words;
         self
     }
 
@@ -197,7 +204,7 @@ fn read_ethernet_type(text: &str, min: u32) -> Result<Reading<Literal>, Refusal>
         // `806` is the decimal number, too small for an Ethernet type: most likely the `0x` was forgotten.
         match unsigned(text, 16).filter(|number| (min..=65_535).contains(&number.value)) {
             Some(number) => refusal.help(format!("did you mean `{:#x}`?", number.value)),
-            None => refusal.if_no_number(|| words::unknown_ethernet_type(text, min)),
+            None => refusal.if_no_number(|| words::unknown_ethernet_type(min)),
         }
     })
 }

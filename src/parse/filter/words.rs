@@ -7,7 +7,6 @@ use super::literal::Refusal;
 use crate::model::attribute::{ARP_OPCODES, IP_PROTOCOLS};
 use crate::model::filter::{Literal, States};
 use crate::parse::value::is_c_blank;
-use crate::parse::visit::nearest;
 
 /// `protocolid` and `encap-protocol`.
 const ETHERNET_TYPES: [(&str, u32); 5] = [("arp", 0x806), ("rarp", 0x8035), ("ipv4", 0x800), ("ipv6", 0x86dd), ("vlan", 0x8100)];
@@ -42,21 +41,21 @@ pub(super) fn ip_protocol(text: &str) -> Option<u32> {
 }
 
 /// What to say when a text is neither a known Ethernet type nor a number of one.
-pub(super) fn unknown_ethernet_type(text: &str, min: u32) -> Refusal {
+pub(super) fn unknown_ethernet_type(min: u32) -> Refusal {
     let expected = format!("expected a number from {min} to 65535 (decimal or with `0x`), {}", listed(&ETHERNET_TYPES));
-    suggest(Refusal::new("unknown-ethernet-type", expected), text, &ETHERNET_TYPES)
+    Refusal::new("unknown-ethernet-type", expected).words(&ETHERNET_TYPES)
 }
 
 /// What to say when a text is neither a known ARP opcode nor a number of one.
-pub(super) fn unknown_arp_opcode(text: &str) -> Refusal {
+pub(super) fn unknown_arp_opcode() -> Refusal {
     let expected = format!("expected a number from 0 to 65535 (decimal or with `0x`), {}", listed(&ARP_OPCODES));
-    suggest(Refusal::new("unknown-arp-opcode", expected), text, &ARP_OPCODES)
+    Refusal::new("unknown-arp-opcode", expected).words(&ARP_OPCODES)
 }
 
 /// What to say when a text is neither a known IP protocol nor a number of one.
-pub(super) fn unknown_ip_protocol(text: &str) -> Refusal {
+pub(super) fn unknown_ip_protocol() -> Refusal {
     let expected = format!("expected a number from 0 to 255 (decimal or with `0x`), {}", listed(&IP_PROTOCOLS));
-    suggest(Refusal::new("unknown-ip-protocol", expected), text, &IP_PROTOCOLS)
+    Refusal::new("unknown-ip-protocol", expected).words(&IP_PROTOCOLS)
 }
 
 /// Reads `MASK/FLAGS`; an empty side is no flag.
@@ -98,11 +97,4 @@ fn words<T: Copy>(text: &str, known: &'static [(&str, T)]) -> Option<impl Iterat
 fn listed(known: &[(&str, u32)]) -> String {
     let words: Vec<String> = known.iter().map(|(word, _)| format!("`{word}`")).collect();
     format!("or one of {}", words.join(", "))
-}
-
-fn suggest(refusal: Refusal, text: &str, known: &[(&'static str, u32)]) -> Refusal {
-    match nearest(text, known.iter().map(|&(word, _)| word)) {
-        Some(word) => refusal.help(format!("did you mean `{word}`?")),
-        None => refusal,
-    }
 }
