@@ -59,7 +59,7 @@ pub struct Attribute<'a> {
 pub enum Node<'a> {
     /// Another element.
     Element(Element<'a>),
-    /// A run of characters, references resolved; a reference or a CDATA section is a run of its own.
+    /// A run of characters, references resolved. The first reference or CDATA section that follows a text begins a new one.
     Text(Text<'a>),
 }
 

@@ -34,7 +34,7 @@ pub fn read(text: &str, file: FileId) -> Document<'_> {
         return Document { root: None, faults: vec![Diagnostic::error("xml-too-large", message, span, "too large")] };
     }
     let page = Page { file, text };
-    let mut tree = Tree { page, open: Vec::new(), root: None, elements: 0, faults: Vec::new() };
+    let mut tree = Tree { page, open: Vec::new(), root: None, elements: 0, text: TextPart::None, faults: Vec::new() };
     tree.faults.extend(forbidden_character(page));
     if let Err(fault) = tree.read_events() {
         tree.faults.push(fault);
@@ -51,7 +51,22 @@ struct Tree<'a> {
     open: Vec<Element<'a>>,
     root: Option<Element<'a>>,
     elements: usize,
+    /// What the last node of the innermost open element is.
+    text: TextPart,
     faults: Vec<Diagnostic>,
+}
+
+/// The parts of a text that get a node each; every run of characters having one, a file of references would fill memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextPart {
+    /// No text.
+    None,
+    /// Blanks before anything that can be seen.
+    Blank,
+    /// The first run that can be seen: where text is not expected, it is the place that is shown.
+    Visible,
+    /// All that follows.
+    Rest,
 }
 
 /// An error ends the reading; what can be read past is pushed to the faults instead.
@@ -124,6 +139,7 @@ impl<'a> Tree<'a> {
 
     /// Puts a closed element where it belongs. A second root never gets here.
     fn attach(&mut self, element: Element<'a>) {
+        self.text = TextPart::None;
         match self.open.last_mut() {
             Some(parent) => parent.children.push(Node::Element(element)),
             None => self.root = Some(element),
@@ -147,7 +163,10 @@ impl<'a> Tree<'a> {
         };
         let element = Element { name, span: self.page.span(start, end), name_span, attributes, children: Vec::new() };
         match tag_end {
-            TagEnd::Open => self.open.push(element),
+            TagEnd::Open => {
+                self.text = TextPart::None;
+                self.open.push(element);
+            }
             TagEnd::Closed => self.attach(element),
         }
         Ok(())
@@ -236,8 +255,19 @@ impl<'a> Tree<'a> {
 
     fn append(&mut self, value: Cow<'a, str>, start: usize, end: usize) {
         let span = self.page.span(start, end);
-        if let Some(element) = self.open.last_mut() {
-            element.children.push(Node::Text(Text { value, span }));
+        let Some(element) = self.open.last_mut() else { return };
+        let before = self.text;
+        self.text = match before {
+            TextPart::None | TextPart::Blank if value.chars().all(is_blank) => TextPart::Blank,
+            TextPart::None | TextPart::Blank => TextPart::Visible,
+            TextPart::Visible | TextPart::Rest => TextPart::Rest,
+        };
+        match element.children.last_mut() {
+            Some(Node::Text(text)) if before == self.text => {
+                text.value.to_mut().push_str(&value);
+                text.span.end = span.end;
+            }
+            _ => element.children.push(Node::Text(Text { value, span })),
         }
     }
 

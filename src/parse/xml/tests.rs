@@ -40,6 +40,15 @@ fn text_is_joined_with_references_and_sections_resolved() {
 }
 
 #[test]
+fn a_text_is_few_nodes_and_what_can_be_seen_first_keeps_its_place() {
+    let text = "<a> <!-- --> &#32; x &amp;&amp;<!-- --><![CDATA[y]]><b/>z&amp;</a>";
+    let root = read(text, FILE).root.expect("it is well-formed");
+    let seen = |node: &Node<'_>| if let Node::Text(run) = node { under(text, run.span).to_owned() } else { String::new() };
+    let nodes: Vec<_> = root.children.iter().map(seen).collect();
+    assert_eq!(nodes, [" <!-- --> &#32;", " x ", "&amp;&amp;<!-- --><![CDATA[y]]>", "", "z", "&amp;"]);
+}
+
+#[test]
 fn white_space_in_values_becomes_blanks_and_references_stay() {
     let root = read("<a b='1\t2\r\n3\n4&#10;5'/>", FILE).root.expect("it is well-formed");
     assert_eq!(root.attributes[0].value, "1 2 3 4\n5");
