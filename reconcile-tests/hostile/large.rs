@@ -35,6 +35,7 @@ pub fn cases(scale: Scale) -> Vec<(&'static str, Files)> {
         ("variables-without-a-value-in-many-guests", valueless(scale.million / 20, 1_000)),
         ("variables-that-nearly-have-a-value-in-many-guests", nearly(300)),
         ("references-to-a-filter-without-rules", to_nothing(scale.million / 10)),
+        ("one-subnet-many-times", same_subnet(scale.million / 11)),
         ("one-filter-name-in-many-files", same_filter(200)),
         ("one-device-in-many-files", same_device(200)),
     ]);
@@ -271,6 +272,16 @@ fn to_nothing(references: usize) -> Files {
     let to = |name: &str| format!("<filterref filter='{name}'/>").repeat(references);
     let one = format!("<rule action='drop' direction='in'><all/></rule>{}", to("evil2"));
     vec![filter("evil0", &to("evil1")), filter("evil1", &one), filter("evil2", ""), guest("evil0")]
+}
+
+/// Networks that have one subnet, each again and again.
+fn same_subnet(times: usize) -> Files {
+    let network = |first: usize| {
+        let again = numbered(1_000, |at| format!("<ip address='{}' prefix='8'/>", dotted(first + at + 1)));
+        let text = format!("<network><name>evil{first}</name><bridge name='br-e{first}'/>{again}</network>\n");
+        (format!("network{first}.xml"), text.into_bytes())
+    };
+    (0..times).step_by(1_000).map(network).collect()
 }
 
 fn same_filter(files: usize) -> Files {

@@ -89,26 +89,39 @@ impl<'a> Subnets<'a> {
 
 /// Reports subnets of different networks that overlap.
 pub(super) fn overlaps(networks: &[NetworkPolicy], found: &mut Vec<Diagnostic>) {
-    let of = |network| move |address: &NetworkAddress| (address.address.trunc(), address.span, network);
-    let mut subnets: Vec<(IpNet, Span, &NetworkPolicy)> =
-        networks.iter().flat_map(|network| network.addresses.iter().map(of(network))).collect();
-    subnets.sort_by_key(|&(net, span, _)| (net.addr(), net.prefix_len(), span));
+    let mut subnets: Vec<Subnet> = Vec::new();
+    for (network, policy) in networks.iter().enumerate() {
+        subnets.extend(policy.addresses.iter().map(|it| Subnet { net: it.address.trunc(), span: it.span, network, foreign: None }));
+    }
+    subnets.sort_by_key(|subnet| (subnet.net.addr(), subnet.net.prefix_len(), subnet.span));
     // Two subnets are apart or one holds the other: those that are open here hold each other.
-    let mut open: Vec<(IpNet, Span, &NetworkPolicy)> = Vec::new();
-    for (net, span, network) in subnets {
-        while open.last().is_some_and(|(outer, ..)| !outer.contains(&net)) {
+    let mut open: Vec<Subnet> = Vec::new();
+    for mut subnet in subnets {
+        while open.last().is_some_and(|outer| !outer.net.contains(&subnet.net)) {
             open.pop();
         }
-        if let Some((outer, outer_span, other)) = open.iter().rev().find(|(.., other)| other.name != network.name) {
-            let message = format!("networks `{}` and `{}` have subnets that overlap", other.name, network.name);
+        subnet.foreign = open.last().and_then(|last| if last.network == subnet.network { last.foreign } else { Some(open.len() - 1) });
+        if let Some(outer) = subnet.foreign.map(|at| &open[at]) {
+            let message =
+                format!("networks `{}` and `{}` have subnets that overlap", networks[outer.network].name, networks[subnet.network].name);
             found.push(
-                Diagnostic::warning("overlapping-subnets", message, span, format!("`{net}`"))
-                    .also(*outer_span, format!("`{outer}`"))
+                Diagnostic::warning("overlapping-subnets", message, subnet.span, format!("`{}`", subnet.net))
+                    .also(outer.span, format!("`{}`", outer.net))
                     .help("the host can route an address to one of them only: give every network a subnet of its own"),
             );
         }
-        open.push((net, span, network));
+        open.push(subnet);
     }
+}
+
+/// A subnet of one of the networks.
+struct Subnet {
+    net: IpNet,
+    span: Span,
+    /// Which network.
+    network: usize,
+    /// Where the nearest subnet of another network stands among those that hold this one: thousands of one network may stand between.
+    foreign: Option<usize>,
 }
 
 type Place<'a> = (&'a Interface, Span);

@@ -212,3 +212,17 @@ fn while_a_network_is_held_no_address_is_said_to_be_in_none() {
     assert_eq!(found("br-c"), ["address-outside-network"]);
     assert_eq!(found("br-b"), Vec::<&str>::new(), "two networks share a bridge and are held");
 }
+
+#[test]
+fn a_subnet_overlaps_the_nearest_of_another_network_however_many_of_its_own_stand_between() {
+    let network = |name: &str, addresses: &[&str]| {
+        let ips = addresses.iter().fold(String::new(), |ips, address| ips + &format!("<ip address='{address}' prefix='24'/>"));
+        format!("<network><name>{name}</name><bridge name='br-{name}'/>{ips}</network>")
+    };
+    let texts = [network("a", &["10.0.0.1", "10.0.0.2", "10.1.0.1"]), network("b", &["10.0.0.3", "10.0.0.4"])];
+    let (documents, resolved) = state(texts, Quirks::Fixed);
+    let found = lint(&documents, &[], &resolved, Quirks::Fixed);
+    let places: Vec<_> = found.iter().map(|remark| (remark.code, [0, 1].map(|at| remark.labels[at].span))).collect();
+    let [a, b] = [0, 1].map(|at| resolved.networks[at].addresses.iter().map(|address| address.span).collect::<Vec<_>>());
+    assert_eq!(places, [("overlapping-subnets", [b[0], a[1]]), ("overlapping-subnets", [b[1], a[1]])]);
+}
