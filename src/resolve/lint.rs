@@ -25,7 +25,7 @@ use crate::model::{Object, Quirks};
 use crate::parse::Parsed;
 use crate::source::{FileId, Span};
 
-/// How many remarks of one kind are made.
+/// How many remarks of one kind are shown.
 const SHOWN: usize = 100;
 
 /// Everything there is to remark, by place; the order of `documents` does not matter.
@@ -33,24 +33,72 @@ pub fn lint(documents: &[impl Borrow<Parsed>], stock: &[Filter], resolved: &Reso
     let documents: Vec<&Parsed> = documents.iter().map(Borrow::borrow).collect();
     let mut interfaces: Vec<&Interface> = documents.iter().flat_map(|document| &document.interfaces).collect();
     interfaces.sort_by_key(|interface| interface.span);
-    let mut found = Vec::new();
-    address::duplicates(&interfaces, &mut found);
-    address::outside_networks(&placeable(&interfaces, resolved), &resolved.networks, &mut found);
-    address::overlaps(&resolved.networks, &mut found);
-    unfiltered_guests(&interfaces, &mut found);
-    routed::unmet_drops(&interfaces, resolved, &mut found);
+    let mut remarks = Remarks::default();
+    address::duplicates(&interfaces, &mut remarks);
+    address::outside_networks(&placeable(&interfaces, resolved), &resolved.networks, &mut remarks);
+    address::overlaps(&resolved.networks, &mut remarks);
+    unfiltered_guests(&interfaces, &mut remarks);
+    routed::unmet_drops(&interfaces, resolved, &mut remarks);
     // What a broken file uses is not known.
     if !resolved.incomplete {
-        unused_filters(&documents, stock, &interfaces, &mut found);
+        unused_filters(&documents, stock, &interfaces, &mut remarks);
     }
     let stock_files: BTreeSet<FileId> = stock.iter().map(|filter| filter.span.file).collect();
     let mut survey = reach::Survey::new(&stock_files, quirks);
     for guest in &resolved.guests {
         survey.add(guest);
     }
-    found.extend(survey.finish());
-    found.sort_by_key(|diagnostic| (diagnostic.span(), diagnostic.code));
-    bound(found)
+    survey.finish(&mut remarks);
+    remarks.finish()
+}
+
+/// Remarks while they are made: hostile files make as many as they have rules, so those beyond the limit are only counted.
+#[derive(Default)]
+struct Remarks {
+    by_code: BTreeMap<&'static str, Kind>,
+}
+
+/// The remarks of one code.
+#[derive(Default)]
+struct Kind {
+    made: usize,
+    /// The first by place, of equal ones by when they were made: those that are shown, and one more, where "not shown" is said.
+    first: BTreeMap<(Span, usize), Diagnostic>,
+}
+
+impl Remarks {
+    /// Makes a remark, unless enough of its kind are known that come before it.
+    fn add(&mut self, code: &'static str, place: Span, make: impl FnOnce(&'static str) -> Diagnostic) {
+        let kind = self.by_code.entry(code).or_default();
+        let key = (place, kind.made);
+        kind.made += 1;
+        if kind.first.len() <= SHOWN || kind.first.last_key_value().is_some_and(|(last, _)| key < *last) {
+            kind.first.insert(key, make(code));
+        }
+        if kind.first.len() > SHOWN + 1 {
+            kind.first.pop_last();
+        }
+    }
+
+    /// The first of every kind, by place; where more begin, how many there are.
+    fn finish(self) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        for (code, kind) in self.by_code {
+            for (at, diagnostic) in kind.first.into_values().enumerate() {
+                let place = diagnostic.span();
+                let shown = if at < SHOWN {
+                    diagnostic
+                } else {
+                    let message = format!("{} more remarks `{code}` are not shown", kind.made - SHOWN);
+                    let more = Diagnostic::warning("more-remarks", message, place, "the first of them");
+                    Diagnostic { severity: diagnostic.severity, ..more }
+                };
+                found.push((place, code, shown));
+            }
+        }
+        found.sort_by_key(|&(place, code, _)| (place, code));
+        found.into_iter().map(|(.., diagnostic)| diagnostic).collect()
+    }
 }
 
 /// The interfaces of which can be told where their addresses should be: while some network is not known, those that name theirs.
@@ -59,30 +107,8 @@ fn placeable<'a>(interfaces: &[&'a Interface], resolved: &Resolved) -> Vec<&'a I
     interfaces.iter().copied().filter(|interface| all_known || interface.network.is_some()).collect()
 }
 
-/// Leaves out what is beyond the limit, and says so where it begins: hostile files make as many remarks as they have rules.
-fn bound(found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for diagnostic in &found {
-        *counts.entry(diagnostic.code).or_default() += 1;
-    }
-    let mut kept = Vec::new();
-    let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
-    for diagnostic in found {
-        let shown = shown.entry(diagnostic.code).or_default();
-        *shown += 1;
-        if *shown <= SHOWN {
-            kept.push(diagnostic);
-        } else if *shown == SHOWN + 1 {
-            let message = format!("{} more remarks `{}` are not shown", counts[diagnostic.code] - SHOWN, diagnostic.code);
-            let more = Diagnostic::warning("more-remarks", message, diagnostic.span(), "the first of them");
-            kept.push(Diagnostic { severity: diagnostic.severity, ..more });
-        }
-    }
-    kept
-}
-
 /// Filters of files that no interface uses, not even through other filters.
-fn unused_filters(documents: &[&Parsed], stock: &[Filter], interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
+fn unused_filters(documents: &[&Parsed], stock: &[Filter], interfaces: &[&Interface], remarks: &mut Remarks) {
     let own = || documents.iter().flat_map(|document| &document.filters);
     // A file's filter stands before a stock filter of its name.
     let by_name: BTreeMap<&str, &Filter> = stock.iter().chain(own()).map(|filter| (&*filter.name.value, filter)).collect();
@@ -95,11 +121,11 @@ fn unused_filters(documents: &[&Parsed], stock: &[Filter], interfaces: &[&Interf
         }
     }
     for filter in own().filter(|filter| !used.contains(&*filter.name.value)) {
-        let message = format!("filter `{}` is not used", filter.name.value);
-        found.push(
-            Diagnostic::note("unused-filter", message, filter.name.span, "no interface has it, or a filter that includes it")
-                .help("name it in the `<filterref>` of an interface, or remove the file"),
-        );
+        remarks.add("unused-filter", filter.name.span, |code| {
+            let message = format!("filter `{}` is not used", filter.name.value);
+            Diagnostic::note(code, message, filter.name.span, "no interface has it, or a filter that includes it")
+                .help("name it in the `<filterref>` of an interface, or remove the file")
+        });
     }
 }
 
@@ -111,7 +137,7 @@ fn references(filter: &Filter) -> impl Iterator<Item = &str> {
 }
 
 /// Guests without a filter on a network where other guests have one.
-fn unfiltered_guests(interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
+fn unfiltered_guests(interfaces: &[&Interface], remarks: &mut Remarks) {
     let mut filtered: BTreeMap<&str, Span> = BTreeMap::new();
     let mut devices = BTreeSet::new();
     let mut macs = BTreeSet::new();
@@ -130,12 +156,12 @@ fn unfiltered_guests(interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
         let bound = interface.device.as_ref().is_some_and(|device| devices.contains(&device.value))
             || interface.mac.is_some_and(|mac| macs.contains(&mac.value));
         if !bound {
-            let message = format!("a guest on network `{}` has no filter, others have one", network.value);
-            found.push(
-                Diagnostic::warning("unfiltered-guest", message, interface.span, "expected a `<filterref>` in here")
+            remarks.add("unfiltered-guest", interface.span, |code| {
+                let message = format!("a guest on network `{}` has no filter, others have one", network.value);
+                Diagnostic::warning(code, message, interface.span, "expected a `<filterref>` in here")
                     .also(other, "for example this guest is filtered")
-                    .help("add `<filterref filter='...'/>`; it may send with any address until then"),
-            );
+                    .help("add `<filterref filter='...'/>`; it may send with any address until then")
+            });
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::super::NetworkPolicy;
+use super::Remarks;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::interface::Interface;
 use crate::model::network::NetworkAddress;
@@ -17,32 +18,30 @@ use crate::source::{Span, Spanned};
 const SHOWN: usize = 3;
 
 /// Reports Ethernet and IP addresses that different guests have.
-pub(super) fn duplicates(interfaces: &[&Interface], found: &mut Vec<Diagnostic>) {
+pub(super) fn duplicates(interfaces: &[&Interface], remarks: &mut Remarks) {
     let macs = interfaces.iter().filter_map(|&interface| Some((interface.mac?.value, (interface, interface.mac?.span))));
     for (mac, (first, first_place), (_, place)) in shared(macs, are_different) {
-        let message = format!("two guests have the Ethernet address `{mac}`");
-        found.push(
-            Diagnostic::warning("duplicate-mac", message, place, "used again here")
+        remarks.add("duplicate-mac", place, |code| {
+            Diagnostic::warning(code, format!("two guests have the Ethernet address `{mac}`"), place, "used again here")
                 .also(first_place, format!("{} has it here", name(first)))
-                .help("give one of the two another address: bridges and switches cannot tell them apart"),
-        );
+                .help("give one of the two another address: bridges and switches cannot tell them apart")
+        });
     }
     let addresses =
         interfaces.iter().flat_map(|&interface| addresses(interface).into_iter().map(move |it| (it.value, (interface, it.span))));
     for (address, (first, first_place), (_, place)) in shared(addresses, |one, other| are_different(one, other) && may_meet(one, other)) {
-        let message = format!("two guests have the address `{address}`");
-        found.push(
-            Diagnostic::warning("duplicate-address", message, place, "used again here")
+        remarks.add("duplicate-address", place, |code| {
+            Diagnostic::warning(code, format!("two guests have the address `{address}`"), place, "used again here")
                 .also(first_place, format!("{} has it here", name(first)))
-                .help("give one of the two another address, unless they hand it over to each other"),
-        );
+                .help("give one of the two another address, unless they hand it over to each other")
+        });
     }
 }
 
 /// Reports addresses that are in no subnet of the interface's network, or of any network where the interface names none.
 ///
 /// Without a named network that is only a note: the guest may be on a bridge that none of the files is about.
-pub(super) fn outside_networks(interfaces: &[&Interface], networks: &[NetworkPolicy], found: &mut Vec<Diagnostic>) {
+pub(super) fn outside_networks(interfaces: &[&Interface], networks: &[NetworkPolicy], remarks: &mut Remarks) {
     let by_name: BTreeMap<&str, &NetworkPolicy> = networks.iter().map(|network| (&*network.name, network)).collect();
     let mut known: BTreeMap<Option<&str>, [Subnets<'_>; 2]> = BTreeMap::new();
     for interface in interfaces {
@@ -57,7 +56,7 @@ pub(super) fn outside_networks(interfaces: &[&Interface], networks: &[NetworkPol
                 continue;
             }
             let severity = if named.is_some() { Severity::Warning } else { Severity::Note };
-            found.push(outside(address, named, severity, &subnets.written));
+            remarks.add("address-outside-network", address.span, |code| outside(code, address, named, severity, &subnets.written));
         }
     }
 }
@@ -88,7 +87,7 @@ impl<'a> Subnets<'a> {
 }
 
 /// Reports subnets of different networks that overlap.
-pub(super) fn overlaps(networks: &[NetworkPolicy], found: &mut Vec<Diagnostic>) {
+pub(super) fn overlaps(networks: &[NetworkPolicy], remarks: &mut Remarks) {
     let mut subnets: Vec<Subnet> = Vec::new();
     for (network, policy) in networks.iter().enumerate() {
         subnets.extend(policy.addresses.iter().map(|it| Subnet { net: it.address.trunc(), span: it.span, network, foreign: None }));
@@ -102,13 +101,13 @@ pub(super) fn overlaps(networks: &[NetworkPolicy], found: &mut Vec<Diagnostic>) 
         }
         subnet.foreign = open.last().and_then(|last| if last.network == subnet.network { last.foreign } else { Some(open.len() - 1) });
         if let Some(outer) = subnet.foreign.map(|at| &open[at]) {
-            let message =
-                format!("networks `{}` and `{}` have subnets that overlap", networks[outer.network].name, networks[subnet.network].name);
-            found.push(
-                Diagnostic::warning("overlapping-subnets", message, subnet.span, format!("`{}`", subnet.net))
+            remarks.add("overlapping-subnets", subnet.span, |code| {
+                let [one, other] = [outer, &subnet].map(|subnet| &networks[subnet.network].name);
+                let message = format!("networks `{one}` and `{other}` have subnets that overlap");
+                Diagnostic::warning(code, message, subnet.span, format!("`{}`", subnet.net))
                     .also(outer.span, format!("`{}`", outer.net))
-                    .help("the host can route an address to one of them only: give every network a subnet of its own"),
-            );
+                    .help("the host can route an address to one of them only: give every network a subnet of its own")
+            });
         }
         open.push(subnet);
     }
@@ -183,12 +182,18 @@ fn is_everywhere(address: IpAddr) -> bool {
     link_local || address.is_unspecified() || address.is_multicast() || address.is_loopback()
 }
 
-fn outside(address: Spanned<IpAddr>, named: Option<&str>, severity: Severity, subnets: &[&NetworkAddress]) -> Diagnostic {
+fn outside(
+    code: &'static str,
+    address: Spanned<IpAddr>,
+    named: Option<&str>,
+    severity: Severity,
+    subnets: &[&NetworkAddress],
+) -> Diagnostic {
     let message = match named {
         Some(network) => format!("address `{}` is outside network `{network}`", address.value),
         None => format!("address `{}` is in no network", address.value),
     };
-    let mut diagnostic = Diagnostic::warning("address-outside-network", message, address.span, "expected an address of a subnet");
+    let mut diagnostic = Diagnostic::warning(code, message, address.span, "expected an address of a subnet");
     diagnostic.severity = severity;
     let shown = subnets
         .iter()

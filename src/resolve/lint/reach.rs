@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::super::order::{self, Gate, Side, Standing, Step};
 use super::super::{GuestPolicy, PolicyRule, Treatment};
+use super::Remarks;
 use super::frames::{self, Frames};
 use crate::addr::Mac;
 use crate::diagnostic::Diagnostic;
@@ -18,6 +19,9 @@ use crate::source::{FileId, Span};
 
 /// How many pairs of rules are compared, all guests together: some tens of milliseconds. Rules beyond it are not judged.
 const COMPARISON_LIMIT: u64 = 1_000_000;
+
+/// The code of a rule that is of no use by itself.
+const NEVER_MATCHES: &str = "rule-never-matches";
 
 /// How many rules before another one are remembered; it is not compared with later ones.
 const BEFORE_LIMIT: usize = 4_096;
@@ -32,7 +36,8 @@ pub(super) struct Survey<'a> {
     comparisons_left: u64,
     /// By the rule's place.
     fates: BTreeMap<Span, Fate>,
-    leaks: BTreeMap<Span, Diagnostic>,
+    /// Rules that let frames out too early, with the check.
+    leaks: BTreeMap<Span, Span>,
 }
 
 /// What becomes of a rule; the greatest of all its instances counts.
@@ -78,16 +83,20 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The warnings.
-    pub(super) fn finish(self) -> Vec<Diagnostic> {
-        let fates = self.fates.iter().filter(|(place, _)| !self.stock.contains(&place.file));
-        let useless = fates.filter_map(|(&place, fate)| match fate {
-            Fate::Contradictory => Some(contradictory(place)),
-            Fate::Outside(chain) => Some(outside(place, chain)),
-            &Fate::Covered(by) => Some(unreachable(place, by)),
-            Fate::Live => None,
-        });
-        useless.chain(self.leaks.values().cloned()).collect()
+    /// Remarks on what was seen.
+    pub(super) fn finish(self, remarks: &mut Remarks) {
+        for (place, fate) in self.fates {
+            match fate {
+                _ if self.stock.contains(&place.file) => {}
+                Fate::Contradictory => remarks.add(NEVER_MATCHES, place, |code| contradictory(code, place)),
+                Fate::Outside(chain) => remarks.add(NEVER_MATCHES, place, |code| outside(code, place, &chain)),
+                Fate::Covered(by) => remarks.add("unreachable-rule", place, |code| unreachable(code, place, by)),
+                Fate::Live => {}
+            }
+        }
+        for (place, check) in self.leaks {
+            remarks.add("late-mac-check", place, |code| late_check(code, place, check));
+        }
     }
 
     fn walk_root(&mut self, root: &[Step<'_, &PolicyRule>], side: Side) {
@@ -156,7 +165,7 @@ impl<'a> Survey<'a> {
         });
         let Some(check) = check else { return };
         for leak in passage.leaks.into_iter().filter(|place| !self.stock.contains(&place.file)) {
-            self.leaks.entry(leak).or_insert_with(|| late_check(leak, check));
+            self.leaks.entry(leak).or_insert(check);
         }
     }
 }
@@ -201,26 +210,26 @@ impl Passage {
     }
 }
 
-fn contradictory(place: Span) -> Diagnostic {
-    Diagnostic::warning("rule-never-matches", "this rule can never match", place, "its conditions exclude each other")
+fn contradictory(code: &'static str, place: Span) -> Diagnostic {
+    Diagnostic::warning(code, "this rule can never match", place, "its conditions exclude each other")
         .help("mend the values, or remove the rule")
 }
 
-fn outside(place: Span, chain: &str) -> Diagnostic {
+fn outside(code: &'static str, place: Span, chain: &str) -> Diagnostic {
     let gate = format!("only {} enter chain `{chain}`", Gate::of(chain));
-    Diagnostic::warning("rule-never-matches", "this rule can never match", place, gate)
+    Diagnostic::warning(code, "this rule can never match", place, gate)
         .help("move it to a filter whose `chain` lets these frames in; the first letters of its name decide")
 }
 
-fn unreachable(place: Span, by: Span) -> Diagnostic {
-    Diagnostic::warning("unreachable-rule", "this rule is never reached", place, "everything that it could match is decided before")
+fn unreachable(code: &'static str, place: Span, by: Span) -> Diagnostic {
+    Diagnostic::warning(code, "this rule is never reached", place, "everything that it could match is decided before")
         .also(by, "by this rule")
         .help("remove one of the two, or give the narrower one the lower `priority`")
 }
 
-fn late_check(place: Span, check: Span) -> Diagnostic {
+fn late_check(code: &'static str, place: Span, check: Span) -> Diagnostic {
     let message = "this rule lets frames out before the guest's Ethernet address is checked";
-    Diagnostic::warning("late-mac-check", message, place, "the guest may send these frames from any address")
+    Diagnostic::warning(code, message, place, "the guest may send these frames from any address")
         .also(check, "frames from other addresses are dropped here")
         .help("add `srcmacaddr='$MAC'` to the rule, or give it a higher `priority` than the check")
 }
