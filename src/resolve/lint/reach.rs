@@ -17,7 +17,7 @@ use crate::model::Quirks;
 use crate::model::filter::{Action, Layer};
 use crate::source::{FileId, Span};
 
-/// How many pairs of rules are compared, all guests together: some tens of milliseconds. Rules beyond it are not judged.
+/// How many pairs of rules are compared, all guests together: some tens of milliseconds. Rules beyond it are not judged, and leaks not told.
 const COMPARISON_LIMIT: u64 = 1_000_000;
 
 /// The code of a rule that is of no use by itself.
@@ -26,7 +26,7 @@ const NEVER_MATCHES: &str = "rule-never-matches";
 /// How many rules before another one are remembered; it is not compared with later ones.
 const BEFORE_LIMIT: usize = 4_096;
 
-/// How many drops before the check are remembered.
+/// How many drops before the check are remembered; behind more, no leak is told.
 const DROPS_LIMIT: usize = 64;
 
 /// What is known about the rules of all guests.
@@ -158,11 +158,20 @@ impl<'a> Survey<'a> {
 
     /// Finds what lets frames of the guest's out before its Ethernet address is checked.
     fn check_source(&mut self, root: &[Step<'_, &PolicyRule>], mac: Mac) {
-        let mut passage = Passage { foreign: Frames::not_from(mac), quirks: self.quirks, dropped: Vec::new(), leaks: Vec::new() };
+        let mut passage = Passage {
+            foreign: Frames::not_from(mac),
+            quirks: self.quirks,
+            comparisons_left: self.comparisons_left,
+            known: &self.leaks,
+            dropped: Vec::new(),
+            is_sure: true,
+            leaks: BTreeSet::new(),
+        };
         let check = root.iter().find_map(|step| match step {
             Step::Rule(rule) => passage.pass(&[rule], &Frames::default(), Action::Return),
             Step::Jump(chain) => passage.pass(&chain.rules, &Frames::through(Gate::of(chain.name)), Action::Accept),
         });
+        self.comparisons_left = passage.comparisons_left;
         let Some(check) = check else { return };
         for leak in passage.leaks.into_iter().filter(|place| !self.stock.contains(&place.file)) {
             self.leaks.entry(leak).or_insert(check);
@@ -171,17 +180,22 @@ impl<'a> Survey<'a> {
 }
 
 /// The way of frames that carry a foreign source address through what a guest's frames go through.
-struct Passage {
+struct Passage<'a> {
     /// Frames from any address but the guest's.
     foreign: Frames,
     quirks: Quirks,
+    comparisons_left: u64,
+    /// Rules of which other guests have shown that they let some out.
+    known: &'a BTreeMap<Span, Span>,
     /// Of which these are surely gone.
     dropped: Vec<Frames>,
+    /// False when more may be gone, and nothing is a leak any longer.
+    is_sure: bool,
     /// Rules that let some out.
-    leaks: Vec<Span>,
+    leaks: BTreeSet<Span>,
 }
 
-impl Passage {
+impl Passage<'_> {
     /// Goes through rules of one chain: the place of the one that drops every foreign frame, if all of them get there.
     ///
     /// `accept` lets frames out in every chain, `way_out` in this one. In a sub-chain `return` only goes back; but then nothing behind it
@@ -189,24 +203,37 @@ impl Passage {
     fn pass(&mut self, rules: &[&PolicyRule], gate: &Frames, way_out: Action) -> Option<Span> {
         let mut some_returned = false;
         for rule in rules {
+            let lets_out = rule.action == Action::Accept || rule.action == way_out;
+            if lets_out && (self.known.contains_key(&rule.place) || self.leaks.contains(&rule.place)) {
+                continue;
+            }
             let Some(frames) = frames::of_rule(rule, Side::FromGuest, self.quirks) else { continue };
             let frames = frames.and(gate);
             match rule.action {
-                Action::Drop | Action::Reject if !some_returned && frames.cover(&self.foreign) => return Some(rule.place),
-                Action::Drop | Action::Reject if !some_returned && self.dropped.len() < DROPS_LIMIT => self.dropped.push(frames),
-                Action::Drop | Action::Reject | Action::Continue => {}
+                Action::Drop | Action::Reject if some_returned => {}
+                Action::Drop | Action::Reject if frames.cover(&self.foreign) => return Some(rule.place),
+                Action::Drop | Action::Reject if self.dropped.len() < DROPS_LIMIT => self.dropped.push(frames),
+                Action::Drop | Action::Reject => self.is_sure = false,
+                Action::Continue => {}
                 Action::Accept | Action::Return if frames.name_their_source() || self.are_gone(&frames) => {}
-                action if action == Action::Accept || action == way_out => self.leaks.push(rule.place),
+                Action::Accept | Action::Return if lets_out => self.leaks.extend(self.is_sure.then_some(rule.place)),
                 Action::Accept | Action::Return => some_returned = true,
             }
         }
         None
     }
 
-    /// True when no foreign frame is left among these.
-    fn are_gone(&self, frames: &Frames) -> bool {
+    /// True when surely no foreign frame is left among these.
+    fn are_gone(&mut self, frames: &Frames) -> bool {
         let foreign = frames.clone().and(&self.foreign);
-        foreign.are_none() || self.dropped.iter().any(|dropped| dropped.cover(&foreign))
+        if foreign.are_none() {
+            return true;
+        }
+        match self.comparisons_left.checked_sub(self.dropped.len() as u64) {
+            Some(left) if self.is_sure => self.comparisons_left = left,
+            _ => self.is_sure = false,
+        }
+        self.is_sure && self.dropped.iter().any(|dropped| dropped.cover(&foreign))
     }
 }
 

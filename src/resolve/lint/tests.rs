@@ -226,3 +226,16 @@ fn a_subnet_overlaps_the_nearest_of_another_network_however_many_of_its_own_stan
     let [a, b] = [0, 1].map(|at| resolved.networks[at].addresses.iter().map(|address| address.span).collect::<Vec<_>>());
     assert_eq!(places, [("overlapping-subnets", [b[0], a[1]]), ("overlapping-subnets", [b[1], a[1]])]);
 }
+
+#[test]
+fn behind_more_drops_than_are_remembered_no_rule_is_said_to_let_frames_out_early() {
+    let drop = |at: usize| format!("<rule action='drop' direction='out'><mac protocolid='{}'/></rule>", 1536 + at);
+    let told = |drops: usize| {
+        let drops = (0..drops).fold(String::new(), |drops, at| drops + &drop(at));
+        let accept = "<rule action='accept' direction='out'><mac protocolid='65535'/></rule>";
+        let check = "<rule action='drop' direction='out'><mac match='no' srcmacaddr='$MAC'/></rule>";
+        let (documents, resolved) = guest(&format!("{drops}{accept}{check}"), Quirks::Fixed);
+        lint(&documents, &[], &resolved, Quirks::Fixed).iter().map(|remark| remark.code).collect::<Vec<_>>()
+    };
+    assert_eq!((told(64), told(65)), (vec!["late-mac-check"], vec![]));
+}
