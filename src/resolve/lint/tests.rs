@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::super::order::{Gate, Side};
 use super::super::{PolicyRule, Resolved, Treatment, resolve};
 use super::frames::{Frames, of_rule};
-use super::{SHOWN, lint};
+use super::{Remarks, SHOWN, lint};
 use crate::addr::Mac;
+use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::parse::{Parsed, parse};
-use crate::source::Sources;
+use crate::source::{FileId, Sources, Span};
 
 const BINDING: &str = "<filterbinding>
   <owner><name>vm</name><uuid>6f1d1d5e-9b8f-4b52-9f0a-7d9a3d0c1000</uuid></owner>
@@ -194,6 +195,18 @@ fn a_flood_of_remarks_is_cut_and_said_to_be() {
     assert_eq!(found.len(), SHOWN + 1);
     assert_eq!(found[SHOWN].message, "7 more remarks `unreachable-rule` are not shown");
     assert!(found[..SHOWN].iter().all(|diagnostic| diagnostic.code == "unreachable-rule"));
+}
+
+#[test]
+fn the_first_remarks_by_place_are_shown_in_whatever_order_they_are_made() {
+    let mut remarks = Remarks::default();
+    for start in (0..103).rev() {
+        let place = Span { file: FileId(0), start, end: start };
+        remarks.add("some-remark", place, |code| Diagnostic::note(code, "", place, ""));
+    }
+    let found = remarks.finish();
+    assert!(found.iter().map(|remark| remark.span().start).eq(0..=100));
+    assert_eq!(found[SHOWN].message, "3 more remarks `some-remark` are not shown");
 }
 
 #[test]
