@@ -57,9 +57,17 @@ pub(super) fn resolve(
         return None;
     }
     let mut bindings = top_bindings(interface, reference, mac, quirks, findings);
+    let (found, _) = findings.count();
     let claimant = |method| Claimant { anchor: anchor(tap), mac: mac.value, filter: Arc::clone(&reference.filter.value), method };
-    let mut outcome =
-        treatment(expand(library, filter, &bindings, reference.span, quirks, budget), &bindings, tap, reference, library, claimant, quirks);
+    let mut outcome = treatment(
+        expand(library, filter, &bindings, reference.span, quirks, budget, found),
+        &bindings,
+        tap,
+        reference,
+        library,
+        claimant,
+        quirks,
+    );
     let mut used = None;
     if let Ok(Treatment::Learning(learning)) = &outcome
         && let addresses = learned.addresses(&learning.claimant, quirks)
@@ -68,7 +76,7 @@ pub(super) fn resolve(
         used = Some(learning.clone());
         bind_learned(&mut bindings, &addresses, learning.families, reference.span);
         outcome = treatment(
-            expand(library, filter, &bindings, reference.span, quirks, budget),
+            expand(library, filter, &bindings, reference.span, quirks, budget, found),
             &bindings,
             tap,
             reference,
@@ -132,8 +140,9 @@ fn expand<'a>(
     binding: Span,
     quirks: Quirks,
     budget: &mut Budget,
+    found: usize,
 ) -> Expansion<'a> {
-    let mut expansion = Expansion::new(binding, quirks, budget.allowance(binding.file));
+    let mut expansion = Expansion::new(binding, quirks, budget.allowance(binding.file), found);
     // Broken off or not: what was found is in the expansion.
     let _: ControlFlow<()> = library.walk(filter, &Scope::top(bindings), &mut |rule, scope| expansion.add(rule, scope));
     match expansion.exceeded {
@@ -185,7 +194,7 @@ fn treatment(
     claimant: impl FnOnce(Method) -> Claimant,
     quirks: Quirks,
 ) -> Result<Treatment, Vec<Diagnostic>> {
-    let Expansion { rules, missing, mut faults, exceeded, .. } = expansion;
+    let Expansion { rules, missing, mut faults, exceeded, fault_limit, .. } = expansion;
     if let Some(exceeded) = exceeded {
         faults.push(exceeded);
         return Err(faults);
@@ -201,7 +210,7 @@ fn treatment(
         }
         Some(_) => Err(faults),
         None => {
-            let shown = missing.iter().take(FAULT_LIMIT);
+            let shown = missing.iter().take(fault_limit);
             faults.extend(shown.map(|(access, &span)| missing_variable(access, span, bindings, tap, reference, library, quirks)));
             Err(faults)
         }

@@ -21,6 +21,9 @@ use crate::source::Span;
 /// How many faults of one guest are shown.
 pub(super) const FAULT_LIMIT: usize = 64;
 
+/// When so much has been found in all, one fault of each further guest is enough: thousands of guests can have one faulty filter.
+const FLOOD: usize = 1_000;
+
 /// One element of a variable's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
@@ -89,6 +92,8 @@ pub(super) struct Expansion<'a> {
     quirks: Quirks,
     /// How many rules the guest may have.
     allowance: u64,
+    /// How many of its faults are told.
+    pub fault_limit: usize,
     /// Rules, list elements looked at, and what it cost to find the lists.
     steps: u64,
 }
@@ -251,9 +256,11 @@ impl<'a> PreparedRule<'a> {
 }
 
 impl<'a> Expansion<'a> {
-    /// Nothing yet, for the guest with this `<filterref>`, which may have so many rules.
-    pub(super) fn new(binding: Span, quirks: Quirks, allowance: u64) -> Self {
-        Self { rules: Vec::new(), missing: BTreeMap::new(), faults: Vec::new(), exceeded: None, binding, quirks, allowance, steps: 0 }
+    /// Nothing yet, for the guest with this `<filterref>`, which may have so many rules; `found` is how much there is to say about the guests before it.
+    pub(super) fn new(binding: Span, quirks: Quirks, allowance: u64, found: usize) -> Self {
+        let fault_limit = if found < FLOOD { FAULT_LIMIT } else { 1 };
+        let (rules, missing, faults) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { rules, missing, faults, exceeded: None, binding, quirks, allowance, fault_limit, steps: 0 }
     }
 
     /// What this has cost so far, in rules.
@@ -338,7 +345,7 @@ impl<'a> Expansion<'a> {
 
     /// Notes a fault that is not known yet; makes none beyond the limit.
     fn fault(&mut self, make: impl FnOnce() -> Diagnostic) {
-        if self.faults.len() == FAULT_LIMIT {
+        if self.faults.len() == self.fault_limit {
             return;
         }
         let fault = make();

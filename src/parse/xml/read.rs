@@ -20,8 +20,8 @@ const MAX_BYTES: usize = 2 << 20;
 /// Elements inside each other. Domains are about eight deep, but libvirt writes one `<backingStore>` into another for
 /// every snapshot of a disk, 200 at most.
 const MAX_DEPTH: usize = 256;
-/// Elements of a file.
-const MAX_ELEMENTS: usize = 200_000;
+/// Elements of a file, with their attributes. Only what says next to nothing, over and over, has more in 2 MiB.
+const MAX_NODES: usize = 200_000;
 
 /// U+FEFF, which some editors put before the first character.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -34,7 +34,7 @@ pub fn read(text: &str, file: FileId) -> Document<'_> {
         return Document { root: None, faults: vec![Diagnostic::error("xml-too-large", message, span, "too large")] };
     }
     let page = Page { file, text };
-    let mut tree = Tree { page, open: Vec::new(), root: None, elements: 0, text: TextPart::None, faults: Vec::new() };
+    let mut tree = Tree { page, open: Vec::new(), root: None, nodes: 0, text: TextPart::None, faults: Vec::new() };
     tree.faults.extend(forbidden_character(page));
     if let Err(fault) = tree.read_events() {
         tree.faults.push(fault);
@@ -50,7 +50,7 @@ struct Tree<'a> {
     /// The elements whose end tag has not come yet, the outermost first.
     open: Vec<Element<'a>>,
     root: Option<Element<'a>>,
-    elements: usize,
+    nodes: usize,
     /// What the last node of the innermost open element is.
     text: TextPart,
     faults: Vec<Diagnostic>,
@@ -161,6 +161,7 @@ impl<'a> Tree<'a> {
                 Vec::new()
             }
         };
+        self.nodes += attributes.len();
         let element = Element { name, span: self.page.span(start, end), name_span, attributes, children: Vec::new() };
         match tag_end {
             TagEnd::Open => {
@@ -186,9 +187,10 @@ impl<'a> Tree<'a> {
         if self.open.len() == MAX_DEPTH {
             return Err(Diagnostic::error("xml-too-deep", format!("elements are nested more than {MAX_DEPTH} deep"), span, "one too deep"));
         }
-        self.elements += 1;
-        if self.elements > MAX_ELEMENTS {
-            return Err(Diagnostic::error("xml-too-many-elements", format!("more than {MAX_ELEMENTS} elements"), span, "one too many"));
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let message = format!("more than {MAX_NODES} elements and attributes");
+            return Err(Diagnostic::error("xml-too-many-elements", message, span, "one too many"));
         }
         Ok(())
     }

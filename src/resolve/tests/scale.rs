@@ -38,6 +38,14 @@ fn three_thousand_guests_share_their_filters() {
     assert!(resolved.guests.iter().all(|guest| guest_rules(guest).len() == 10));
 }
 
+#[test]
+fn of_very_many_faulty_guests_one_fault_each_is_told() {
+    let rules = (0..64).map(|at| rule(Protocol::Ip, vec![var(A::SrcIpAddr, &format!("V{at}"))])).collect();
+    let guests = (0..100).map(|at| tap(&format!("vnet{at}"), "f", &[])).collect();
+    let resolved = fixed(&[filters(vec![filter("f", rules)]), interfaces(guests)]);
+    assert_eq!((resolved.held.len(), resolved.diagnostics.len()), (100, 16 * 64 + 84));
+}
+
 proptest! {
     #[test]
     fn the_order_of_files_does_not_matter(order in Just((0..12_usize).collect::<Vec<_>>()).prop_shuffle()) {
