@@ -19,6 +19,7 @@ use crate::daemon::history::{Author, Drift, Outcome};
 use crate::daemon::status::{Held, Listening, Moment, ObjectStatus, Prerequisite, State, Status, Weight};
 use crate::diagnostic::{Style, several, visible};
 use crate::output::Output;
+use crate::reconcile::report::MOST_HELD;
 
 /// Drift and learned addresses told in full; the document has more.
 const MOST_LINES: usize = 10;
@@ -202,11 +203,14 @@ fn wrong(out: &mut String, status: &Status, style: Style) {
     let held: Vec<(&ObjectStatus, &Held)> = status.objects.iter().filter_map(|object| Some((object, object.held.as_ref()?))).collect();
     if !held.is_empty() {
         head(out, "not as their files say");
-        for (object, held) in held {
+        for (object, held) in held.iter().take(MOST_HELD) {
             let _ = writeln!(out, "  {}: {}; {}", object.object, held.message, held.keeping);
             if let Some(place) = &held.place {
                 let _ = writeln!(out, "    --> {place}");
             }
+        }
+        if let Some(more) = held.len().checked_sub(MOST_HELD).filter(|more| *more > 0) {
+            let _ = writeln!(out, "  {more} more, which `status --format json` names");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Status`] is put together in one place, [`Status::new`], from what the last pass returned and what [`super::history`] remembers of earlier ones; nothing is
 //! kept for its sake. Its shape is what docs/json.md describes: change both, or neither.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -321,12 +322,11 @@ impl Status {
 
 /// Every object of the state, and every one that is held.
 fn objects(computed: &Computed, report: Option<&Report>) -> Vec<ObjectStatus> {
-    let held = report.map_or(&[][..], |report| &report.held);
-    let mut objects: Vec<&Object> = computed.compiled.objects.keys().chain(held.iter().map(|held| &held.object)).collect();
-    objects.sort_unstable();
-    objects.dedup();
+    let held: BTreeMap<&Object, &report::Held> =
+        report.into_iter().flat_map(|report| &report.held).map(|held| (&held.object, held)).collect();
+    let objects: BTreeSet<&Object> = computed.compiled.objects.keys().chain(held.keys().copied()).collect();
     let status = |object: &Object| {
-        let held = held.iter().find(|held| held.object == *object);
+        let held = held.get(object).copied();
         let state = report.map_or(State::Unknown, |report| state(object, held, computed, report));
         let place = computed.definition(object).map(|span| Place::from(computed.sources.position(span)));
         ObjectStatus { object: object.into(), place, state, held: held.map(Held::from) }

@@ -117,7 +117,8 @@ pub fn stat(plan: &Plan) -> String {
         }
     }
     let names: Vec<String> = chains.keys().map(|(family, table, chain)| format!("{family} {table} {chain}")).collect();
-    let width = names.iter().map(String::len).max().unwrap_or(0);
+    // A name is at most this wide in any kernel; one in a saved file may have any length.
+    let width = names.iter().map(String::len).max().unwrap_or(0).min(80);
     let mut text = String::new();
     for (name, (added, removed)) in names.iter().zip(chains.values()) {
         writeln!(text, "{name:width$} | +{added} -{removed}").expect(INTO_STRING);

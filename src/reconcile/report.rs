@@ -19,7 +19,7 @@ use crate::ruleset::{ChainId, Family, LiveRule, Table};
 use crate::source::Position;
 
 /// How many held objects people are told of one by one.
-const MOST_HELD: usize = 100;
+pub const MOST_HELD: usize = 100;
 
 /// The outcome of a pass that came to its end.
 #[derive(Debug, Clone, Default)]
