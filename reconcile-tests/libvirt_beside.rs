@@ -156,9 +156,9 @@ fn guests_that_libvirt_binds_and_unbinds_in_a_loop_are_never_in_our_way_nor_we_i
         world.write("vnet0.xml", &guest(0, "web").replace("10.40.0.10", &address));
         let applied = || said().contains("given up") || world.save("ebtables").contains(&format!("--ip-src {address} -j RETURN"));
         daemon.wait_until("our change", applied);
-        // On a host so slow that a binding takes longer than we wait for one, libvirt may have to be asked again.
-        let excused = daemon.log().contains("`libvirtd` is still at work");
-        assert!(!said().contains("given up") && (excused || !said().contains("failed")), "{}\n{}", said(), daemon.log());
+        // On a host so slow that a binding takes longer than we wait for one, libvirt may have to be asked again; as often as we say so.
+        let excused = daemon.log().matches("`libvirtd` is at work").count();
+        assert!(!said().contains("given up") && said().matches("failed").count() <= excused, "{}\n{}", said(), daemon.log());
     }
     assert!(rounds > 2, "{rounds} changes of ours");
     assert_eq!(theirs(&world), before);

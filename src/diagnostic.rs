@@ -122,8 +122,8 @@ impl Diagnostic {
 fn bounded(mut text: String) -> String {
     if text.len() > MAX_TEXT {
         text.truncate(text.floor_char_boundary(MAX_TEXT));
-        text.shrink_to_fit();
         text.push_str("...");
+        text.shrink_to_fit();
     }
     text
 }

@@ -558,7 +558,9 @@ impl<K: Kernel> Reconciler<K> {
 /// Reports what stays only because a broken file may define it.
 fn hold_absent(pass: &mut Pass<'_>) {
     let computed = pass.computed;
-    let broken: Vec<Position> = computed.broken.iter().map(|span| computed.sources.position(*span)).collect();
+    let mut broken = computed.broken.clone();
+    broken.dedup_by_key(|span| span.file);
+    let broken: Vec<Position> = broken.into_iter().map(|span| computed.sources.position(span)).collect();
     let absent = pass.desired.objects.keys().filter(|object| !computed.compiled.objects.contains_key(*object));
     for object in absent.filter(|object| !pass.kept.contains_key(*object)) {
         let source = pass.record.last_good(object).and_then(|known| known.source.as_deref()).unwrap_or_default();

@@ -76,11 +76,16 @@ impl<K: Kernel> Daemon<K> {
         let mut due = (overflow && !self.is_verified()).then_some(now);
         let news: Vec<Transaction> = transactions.into_iter().filter(|transaction| self.is_news(transaction)).collect();
         let mut others = BTreeSet::new();
+        let objects = &self.computed.compiled.objects;
+        let wanted: LazyCell<HashSet<&ChainId>, _> =
+            LazyCell::new(|| objects.values().flat_map(|rules| rules.blocks().map(|(chain, _)| chain)).collect());
+        // A look that a chain of no concern gives rise to costs little; it does not wait.
+        let concerns = |chain: &ChainId| ownership::is_common(&chain.chain) || wanted.contains(chain);
         for transaction in news {
             if let Some(writer) = &transaction.writer {
                 self.reconciler.hear(&writer.command);
             }
-            let moment = self.due(&transaction, now);
+            let moment = self.damper.touched(&transaction.touched, concerns, transaction.writer.as_ref(), now);
             due = Some(due.map_or(moment, |due| due.min(moment)));
             others.extend(transaction.writer);
         }
@@ -116,15 +121,6 @@ impl<K: Kernel> Daemon<K> {
 
     fn is_own(&self, transaction: &Transaction) -> bool {
         transaction.writer.as_ref().is_some_and(|writer| self.own.contains(&writer.pid))
-    }
-
-    /// When what a transaction did is to be repaired. A look that a chain of no concern gives rise to costs little; it does not wait.
-    fn due(&mut self, transaction: &Transaction, now: std::time::Instant) -> std::time::Instant {
-        let objects = &self.computed.compiled.objects;
-        let wanted: LazyCell<HashSet<&ChainId>, _> =
-            LazyCell::new(|| objects.values().flat_map(|rules| rules.blocks().map(|(chain, _)| chain)).collect());
-        let concerns = |chain: &ChainId| ownership::is_common(&chain.chain) || wanted.contains(chain);
-        self.damper.touched(&transaction.touched, concerns, transaction.writer.as_ref(), now)
     }
 
     /// Everybody who wrote since the pass before this one, up to what this one verified: what was repaired was theirs. Besides `heard`, which woke us, these are the

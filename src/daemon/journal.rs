@@ -17,6 +17,9 @@ const MOST_LINES: usize = 40;
 /// Guests named in a cause; of more, only how many.
 const MOST_NAMED: usize = 5;
 
+/// How many lines one pass writes of what is wrong, and as many of what no longer is: one file can break twenty thousand objects.
+const MOST_NEWS: usize = 200;
+
 /// Why there was a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
@@ -106,15 +109,22 @@ impl Journal {
                 now.insert(News::of(failure.to_string()));
             }
         }
-        for News { words, object, chain, place } in now.difference(&self.told) {
+        for News { words, object, chain, place } in now.difference(&self.told).take(MOST_NEWS) {
             let (family, table, chain) = spread(chain.as_ref());
             let (object, place) = (object.as_deref(), place.as_deref());
             tracing::warn!(object, family, table, chain, place, "{words}");
         }
-        for News { words, object, chain, place } in self.told.difference(&now) {
+        for News { words, object, chain, place } in self.told.difference(&now).take(MOST_NEWS) {
             let (family, table, chain) = spread(chain.as_ref());
             let (object, place) = (object.as_deref(), place.as_deref());
             tracing::info!(object, family, table, chain, place, "no longer: {}", head(words));
+        }
+        for (more, of) in
+            [(now.difference(&self.told).count(), "warnings"), (self.told.difference(&now).count(), "things that are no longer so")]
+        {
+            if more > MOST_NEWS {
+                tracing::warn!("and {} more {of}; `bridgeward status` says how things are", more - MOST_NEWS);
+            }
         }
         self.told = now;
     }

@@ -2,6 +2,7 @@
 //!
 //! What is published lies behind a `watch` channel, so whoever asks for it is answered at once, also in the middle of a long pass.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -114,7 +115,7 @@ impl Publisher {
         });
         if learned != self.beside.learned || conflicts != self.beside.conflicts {
             self.beside.learned.clone_from(&learned);
-            let before = std::mem::replace(&mut self.beside.conflicts, conflicts.clone());
+            let before: HashSet<Remark> = std::mem::replace(&mut self.beside.conflicts, conflicts.clone()).into_iter().collect();
             self.change(|status| {
                 status.learned = learned;
                 status.remarks.retain(|remark| !before.contains(remark));

@@ -215,7 +215,7 @@ pub enum Weight {
 }
 
 /// What a plan cannot mend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Remark {
     /// Stable, kebab-case.
     pub code: String,

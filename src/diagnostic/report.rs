@@ -14,7 +14,7 @@ use crate::source::{FileId, Sources};
 
 /// Columns of the output; a fixed number, so that the text does not depend on the terminal.
 const WIDTH: usize = 140;
-/// Characters of a message; what a user wrote may be megabytes long.
+/// Characters of a message that people are shown.
 const MAX_MESSAGE: usize = 400;
 /// Bytes of a line that labels of one window may span; beyond its width the renderer would print the whole line.
 const MAX_COLUMNS: usize = 100;

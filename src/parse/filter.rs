@@ -16,7 +16,7 @@ mod words;
 use std::sync::Arc;
 
 use super::report::Report;
-use super::value::{MAX_NAME, is_short_enough, parse_uuid, require};
+use super::value::{is_short_enough, parse_uuid, require};
 use super::visit::Visit;
 use super::xml::Element;
 use super::{Broken, BrokenKind, Parsed};
@@ -40,7 +40,7 @@ pub(super) fn parse_filter(root: &Element<'_>, quirks: Quirks, parsed: &mut Pars
 
 /// Adds what a faulty `<filter>` meant to define to [`Parsed::broken`].
 pub(super) fn recover_filter(root: &Element<'_>, parsed: &mut Parsed) {
-    let name = root.attribute("name").map(|name| name.value.as_ref()).filter(|name| !name.is_empty() && name.len() <= MAX_NAME);
+    let name = root.attribute("name").map(|name| name.value.as_ref()).filter(|name| !name.is_empty());
     let what = name.map_or(BrokenKind::Unknown, |name| BrokenKind::Filter(name.into()));
     parsed.broken.push(Broken { what, span: root.span });
 }

@@ -59,7 +59,7 @@ pub struct Attribute<'a> {
 pub enum Node<'a> {
     /// Another element.
     Element(Element<'a>),
-    /// A run of characters, references resolved. The first reference or CDATA section that follows a text begins a new one.
+    /// Characters, references resolved. Between two elements there are three at most: blanks, the first run that can be seen, the rest.
     Text(Text<'a>),
 }
 

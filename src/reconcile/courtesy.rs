@@ -77,7 +77,10 @@ impl Courtesy {
         }
         let Some(busy) = self.neighbours.iter().find(|neighbour| neighbour.is_at_work()) else { return };
         if !std::mem::replace(&mut self.said, true) {
-            tracing::warn!("`{}` is still at work after {PATIENCE:?}: not waiting any longer; what it is doing may fail", busy.name());
+            tracing::warn!(
+                "`{}` is at work, and this pass has waited {PATIENCE:?} in all: not waiting any longer; what it is doing may fail",
+                busy.name()
+            );
         }
     }
 

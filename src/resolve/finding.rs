@@ -72,7 +72,7 @@ impl Findings {
         (self.held.into_values().collect(), diagnostics)
     }
 
-    /// Of several faults of one object the first by place is kept, whichever was found first.
+    /// Of several faults told of one object the first by place is kept, whichever was found first.
     fn keep(&mut self, held: Held) {
         let key = |held: &Held| (held.span, held.code);
         match self.held.get(&held.object) {

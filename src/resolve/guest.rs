@@ -52,22 +52,17 @@ pub(super) fn resolve(
             return None;
         }
     };
-    if budget.allowance(interface.span.file) == 0 {
+    let allowance = budget.allowance(reference.span.file);
+    if allowance == 0 {
         findings.refuse(object(), too_many_guests(reference));
         return None;
     }
     let mut bindings = top_bindings(interface, reference, mac, quirks, findings);
     let (found, _) = findings.count();
     let claimant = |method| Claimant { anchor: anchor(tap), mac: mac.value, filter: Arc::clone(&reference.filter.value), method };
-    let mut outcome = treatment(
-        expand(library, filter, &bindings, reference.span, quirks, budget, found),
-        &bindings,
-        tap,
-        reference,
-        library,
-        claimant,
-        quirks,
-    );
+    let start = || Expansion::new(reference.span, quirks, allowance, found);
+    let (expansion, mut cost) = expand(library, filter, &bindings, start());
+    let mut outcome = treatment(expansion, &bindings, tap, reference, library, claimant, quirks);
     let mut used = None;
     if let Ok(Treatment::Learning(learning)) = &outcome
         && let addresses = learned.addresses(&learning.claimant, quirks)
@@ -75,15 +70,14 @@ pub(super) fn resolve(
     {
         used = Some(learning.clone());
         bind_learned(&mut bindings, &addresses, learning.families, reference.span);
-        outcome = treatment(
-            expand(library, filter, &bindings, reference.span, quirks, budget, found),
-            &bindings,
-            tap,
-            reference,
-            library,
-            claimant,
-            quirks,
-        );
+        let (expansion, again) = expand(library, filter, &bindings, start());
+        // The guest has one of the two.
+        cost = cost.zip(again).map(|(first, again)| first.max(again));
+        outcome = treatment(expansion, &bindings, tap, reference, library, claimant, quirks);
+    }
+    match cost {
+        Some(cost) => budget.spend(reference.span.file, cost),
+        None => budget.exhaust(reference.span.file),
     }
     match outcome {
         Ok(treatment) => Some(GuestPolicy {
@@ -132,24 +126,12 @@ fn addresses(interface: &Interface, family: impl Fn(&IpAddr) -> bool) -> Vec<Ite
     of_family.map(|address| Item { text: address.value.to_string().into(), span: address.span }).collect()
 }
 
-/// What the filter tree becomes with these variables, as far as the budget goes.
-fn expand<'a>(
-    library: &Library<'a>,
-    filter: usize,
-    bindings: &Bindings<'a>,
-    binding: Span,
-    quirks: Quirks,
-    budget: &mut Budget,
-    found: usize,
-) -> Expansion<'a> {
-    let mut expansion = Expansion::new(binding, quirks, budget.allowance(binding.file), found);
+/// What the filter tree becomes with these variables, and what it costs, unless it exceeds what the guest may have.
+fn expand<'a>(library: &Library<'a>, filter: usize, bindings: &Bindings<'a>, mut expansion: Expansion<'a>) -> (Expansion<'a>, Option<u64>) {
     // Broken off or not: what was found is in the expansion.
     let _: ControlFlow<()> = library.walk(filter, &Scope::top(bindings), &mut |rule, scope| expansion.add(rule, scope));
-    match expansion.exceeded {
-        Some(_) => budget.exhaust(binding.file),
-        None => budget.spend(binding.file, expansion.cost()),
-    }
-    expansion
+    let cost = if expansion.exceeded.is_some() { None } else { Some(expansion.cost()) };
+    (expansion, cost)
 }
 
 /// What tells this guest from others with its Ethernet address.
@@ -307,7 +289,7 @@ fn missing_variable(
         format!("add `<parameter name='{name}' value='...'/>`")
     };
     let fault = fault.also(reference.span, "expected a `<parameter>` in here").help(help);
-    library.suggest(fault, name, bindings.names().filter(|known| **known != **name).take(FAULT_LIMIT))
+    library.suggest_variable(fault, name, bindings.names().filter(|known| **known != **name).take(FAULT_LIMIT))
 }
 
 fn too_many_guests(reference: &Reference) -> Diagnostic {

@@ -24,7 +24,7 @@ pub(super) const DEPTH_LIMIT: u32 = 64;
 /// How many rules a guest may have; `clean-traffic` has 17. Far beyond, no tool would load them in useful time.
 pub(super) const RULE_LIMIT: u64 = 65_536;
 
-/// How many missing filters and variables get a suggestion, and from how many names: comparing costs time, which hostile files must not command.
+/// How many missing filters, and how many missing variables, get a suggestion, and from how many names: comparing costs time, which hostile files must not command.
 const SUGGESTION_LIMIT: u32 = 32;
 const SUGGESTION_NAMES: usize = 10_000;
 
@@ -33,7 +33,9 @@ const SUGGESTION_NAMES: usize = 10_000;
 pub(super) struct Library<'a> {
     names: BTreeMap<&'a str, Definition>,
     filters: Vec<Prepared<'a>>,
-    suggestions_left: Cell<u32>,
+    /// How many filters that are missing still get a suggestion, and how many variables.
+    filters_left: Cell<u32>,
+    variables_left: Cell<u32>,
 }
 
 /// What a filter's name stands for.
@@ -78,7 +80,8 @@ enum Progress {
 impl<'a> Library<'a> {
     /// Gathers the filters of all files, the stock ones for names that no file defines, and checks every tree.
     pub(super) fn gather(documents: &[&'a Parsed], stock: &'a [Filter], findings: &mut Findings) -> Self {
-        let mut library = Self { names: BTreeMap::new(), filters: Vec::new(), suggestions_left: Cell::new(SUGGESTION_LIMIT) };
+        let [filters_left, variables_left] = [Cell::new(SUGGESTION_LIMIT), Cell::new(SUGGESTION_LIMIT)];
+        let mut library = Self { names: BTreeMap::new(), filters: Vec::new(), filters_left, variables_left };
         library.add_broken(documents);
         let mut own: Vec<&Filter> = documents.iter().flat_map(|document| &document.filters).collect();
         own.sort_by_key(|filter| filter.span);
@@ -334,15 +337,19 @@ impl<'a> Library<'a> {
             reference.filter.span,
             "expected the name of a filter",
         );
-        self.suggest(fault, wanted, self.names.keys().copied())
+        suggest(&self.filters_left, fault, wanted, self.names.keys().copied())
     }
 
-    /// Adds "did you mean" to a fault, if it is among the first that ask for it.
-    pub(super) fn suggest<'n>(&self, fault: Diagnostic, wrong: &str, known: impl Iterator<Item = &'n str>) -> Diagnostic {
-        let Some(left) = self.suggestions_left.get().checked_sub(1) else { return fault };
-        self.suggestions_left.set(left);
-        with_suggestion(fault, wrong, known.take(SUGGESTION_NAMES))
+    /// Adds "did you mean" to a fault about a variable, if it is among the first that ask for it.
+    pub(super) fn suggest_variable<'n>(&self, fault: Diagnostic, wrong: &str, known: impl Iterator<Item = &'n str>) -> Diagnostic {
+        suggest(&self.variables_left, fault, wrong, known)
     }
+}
+
+fn suggest<'n>(left: &Cell<u32>, fault: Diagnostic, wrong: &str, known: impl Iterator<Item = &'n str>) -> Diagnostic {
+    let Some(fewer) = left.get().checked_sub(1) else { return fault };
+    left.set(fewer);
+    with_suggestion(fault, wrong, known.take(SUGGESTION_NAMES))
 }
 
 const LOOP: &str = "filter-loop";

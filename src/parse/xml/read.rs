@@ -161,7 +161,11 @@ impl<'a> Tree<'a> {
                 Vec::new()
             }
         };
-        self.nodes += attributes.len();
+        self.nodes += 1 + attributes.len();
+        if self.nodes > MAX_NODES {
+            let message = format!("more than {MAX_NODES} elements and attributes");
+            return Err(Diagnostic::error("xml-too-many-elements", message, name_span, "one too many"));
+        }
         let element = Element { name, span: self.page.span(start, end), name_span, attributes, children: Vec::new() };
         match tag_end {
             TagEnd::Open => {
@@ -186,11 +190,6 @@ impl<'a> Tree<'a> {
         }
         if self.open.len() == MAX_DEPTH {
             return Err(Diagnostic::error("xml-too-deep", format!("elements are nested more than {MAX_DEPTH} deep"), span, "one too deep"));
-        }
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            let message = format!("more than {MAX_NODES} elements and attributes");
-            return Err(Diagnostic::error("xml-too-many-elements", message, span, "one too many"));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What else packets meet on their way: policies of built-in chains, rules of others before ours, rules of ours under the other variant of a tool.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{BRIDGE_NF, Case, Finding, concerned, is, is_guest, names, routers, uses};
 use crate::addr::DeviceName;
@@ -9,7 +10,7 @@ use crate::model::Object;
 use crate::model::network::Forward;
 use crate::plan::{FOREIGN_FIRST, NETWORK_FIRST};
 use crate::ruleset::chain_name::BASE_CHAINS;
-use crate::ruleset::{ChainName, Family, Observation, Policy, Table, TableRules};
+use crate::ruleset::{ChainName, ChainRules, Family, Observation, Policy, Table, TableRules};
 
 /// Built-in chains of ebtables that frames of guests reach the end of.
 const BRIDGE_CHAINS: [(Table, &str); 6] = [
@@ -118,16 +119,22 @@ fn missing(case: Case<'_>, family: Family, reason: &str, findings: &mut Vec<Find
 
 /// Chains of ours that lie in the tables of the other variant: packets meet both.
 fn other_variant(case: Case<'_>, family: Family, tables: &BTreeMap<Table, TableRules>, findings: &mut Vec<Finding>) {
-    let wanted = |table: Table, chain: &ChainName| {
-        let whole = |object: &Object| {
-            let rules = &case.desired.objects[object];
-            rules.chains.keys().any(|id| (id.family, id.table, &id.chain) == (family, table, chain))
-        };
-        BASE_CHAINS.contains(&chain.as_str()) || case.desired.objects.keys().any(whole)
-    };
+    let whole: LazyCell<HashSet<(Table, &ChainName)>, _> = LazyCell::new(|| {
+        let chains = case.desired.objects.values().flat_map(|rules| rules.chains.keys());
+        chains.filter(|id| id.family == family).map(|id| (id.table, &id.chain)).collect()
+    });
+    let is_built_in = |rules: &ChainRules| family != Family::Bridge && rules.policy.is_some();
+    let wanted = |table: Table, chain: &ChainName| BASE_CHAINS.contains(&chain.as_str()) || whole.contains(&(table, chain));
     let found: Vec<String> = tables
         .iter()
-        .flat_map(|(table, rules)| rules.chains.keys().filter(|chain| wanted(*table, chain)).map(ToString::to_string).collect::<Vec<_>>())
+        .flat_map(|(table, rules)| {
+            rules
+                .chains
+                .iter()
+                .filter(|(chain, rules)| !is_built_in(rules) && wanted(*table, chain))
+                .map(|(chain, _)| chain.to_string())
+                .collect::<Vec<_>>()
+        })
         .collect();
     let concerns = concerned(case, |_, rules| uses(rules, family));
     if found.is_empty() || concerns.is_empty() {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::learned::{Anchor, Claimant, Finding, Knowledge, Method, Source, Until};
 use AttributeName as A;
 
 /// Filters in the shape of clean-traffic: three levels, 13 rules, `$MAC` and `$IP`.
@@ -36,6 +37,21 @@ fn three_thousand_guests_share_their_filters() {
     assert_eq!(codes(&resolved), Vec::<&str>::new());
     assert_eq!(resolved.guests.len(), 3000);
     assert!(resolved.guests.iter().all(|guest| guest_rules(guest).len() == 10));
+}
+
+#[test]
+fn a_guest_that_has_learned_its_address_takes_no_more_than_one_whose_file_gives_it() {
+    let rules = || (0..20).map(|_| rule(Protocol::Ip, vec![var(A::SrcIpAddr, "IP")])).collect();
+    let names: Vec<String> = (0..3000).map(|at| format!("vnet{at}")).collect();
+    let finding = Finding { address: "10.0.0.1".parse().expect("an address"), source: Source::Use, until: Until::Forever };
+    let claimant =
+        |name: &String| Claimant { anchor: Anchor::Device(device(name)), mac: mac(MAC), filter: "f".into(), method: Method::Any };
+    let knowledge = || Knowledge { findings: vec![finding], first: None };
+    let learned = Learned(names.iter().map(|name| (claimant(name), knowledge())).collect());
+    let guests = names.iter().map(|name| tap(name, "f", &[])).collect();
+    let resolved = resolve(&[filters(vec![filter("f", rules())]), interfaces(guests)], &[], &[], &learned, Quirks::Fixed);
+    assert_eq!((resolved.guests.len(), resolved.held.len()), (3000, 0));
+    assert!(resolved.guests.iter().all(|guest| guest_rules(guest).len() == 20));
 }
 
 #[test]
