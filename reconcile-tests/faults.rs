@@ -21,6 +21,7 @@ case $way in
   killed) kill -KILL $$ ;;
   crashes) kill -SEGV $$ ;;
   hangs) exec sleep 1000 ;;
+  waits) : >"${0%/*}/reached"; while [ -e "${0%/*}/fault" ]; do sleep 0.02; done; exec "$name" "$@" ;;
   garbage) printf '\377\000*\001filter\n-A\n:\n'; exit 0 ;;
   half) "$name" "$@" | head -c 200; exit 0 ;;
   nothing) cat >/dev/null; exit 0 ;;
@@ -197,6 +198,21 @@ fn a_daemon_goes_on_trying_while_a_tool_fails() {
         faulty.world.delete("vnet1.xml");
         daemon.wait_until("the guest to go", || faulty.world.in_sync());
     }
+    assert_eq!(daemon.end(Signal::TERM), Some(0));
+}
+
+#[test]
+fn a_hangup_while_the_tools_are_looked_at_does_not_end_the_daemon_that_starts() {
+    let faulty = Faulty::new();
+    faulty.breaks("iptables", "waits");
+    let environment = [("BRIDGEWARD_CONFIG", faulty.config.as_str()), ("BRIDGEWARD_STATE", &faulty.world.state().display().to_string())];
+    let mut daemon = faulty.world.run_with(&environment, &[]);
+    let reached = faulty.world.scratch("wrappers/reached");
+    daemon.wait_until("its first tool", || reached.exists());
+    daemon.signal(Signal::HUP);
+    faulty.mends();
+    faulty.world.write("vnet1.xml", &guest(1, "web"));
+    daemon.wait_until("a guest", || faulty.world.in_sync());
     assert_eq!(daemon.end(Signal::TERM), Some(0));
 }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
@@ -167,6 +167,14 @@ pub struct Daemon<K> {
     paperwork: Paperwork,
 }
 
+/// SIGHUP from now on. Whoever does not listen to it is ended by it, so this comes before anything that takes time.
+///
+/// # Errors
+/// When the signal cannot be had.
+pub fn hangups() -> anyhow::Result<Signal> {
+    signal(SignalKind::hangup()).context("cannot listen to SIGHUP")
+}
+
 impl<K: Kernel> Daemon<K> {
     /// Prepares to watch; nothing is read or written yet.
     ///
@@ -206,12 +214,11 @@ impl<K: Kernel> Daemon<K> {
         })
     }
 
-    /// Works until told to stop; the rules stay. `reread` brings fresh orders on SIGHUP.
+    /// Works until told to stop; the rules stay. `reread` brings fresh orders on each `hangup`.
     ///
     /// # Errors
     /// When signals or the control socket cannot be had; never because of the state or the kernel's rules.
-    pub async fn run(mut self, mut reread: impl FnMut() -> anyhow::Result<Orders>) -> anyhow::Result<()> {
-        let mut hangup = signal(SignalKind::hangup()).context("cannot listen to SIGHUP")?;
+    pub async fn run(mut self, mut hangup: Signal, mut reread: impl FnMut() -> anyhow::Result<Orders>) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
         let (asks, mut asked) = mpsc::channel(8);

@@ -254,6 +254,10 @@ impl Soak {
     }
 
     fn signal(&mut self, name: &str) {
+        // A program that has not begun to listen is ended by a hangup, and one that has just been started may not have.
+        while !catches_hangups(self.daemon.id()) {
+            sleep(Duration::from_millis(5));
+        }
         sh(&self.place, &format!("kill -{name} {}", self.daemon.id()));
         self.count("hangups");
     }
@@ -267,4 +271,11 @@ impl Soak {
         self.daemon = daemon(&self.place);
         self.count("restarts");
     }
+}
+
+/// Whether a process catches SIGHUP, the first signal; one that has ended need not.
+fn catches_hangups(process: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{process}/status")) else { return true };
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_none_or(|mask| mask & 1 == 1)
 }

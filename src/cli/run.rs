@@ -7,7 +7,7 @@ use super::settings::{Settings, block_on};
 use super::{Exit, log};
 use crate::backend::namespace;
 use crate::daemon::lessons::Lessons;
-use crate::daemon::{Daemon, Fixed, Orders};
+use crate::daemon::{self, Daemon, Fixed, Orders};
 use crate::load;
 use crate::output::Output;
 use crate::store::learned::LearnedStore;
@@ -19,11 +19,12 @@ pub fn run(global: &Global, output: Output, options: &Run) -> anyhow::Result<Exi
     allow_descriptors();
     share_one_heap();
     block_on(async {
+        let hangups = daemon::hangups()?;
         let reconciler = settings.reconciler().await?;
         let _lock = reconciler.store().lock_as_daemon()?;
         let orders = orders(&settings, options);
         let lessons = Lessons::open(learned_store(&settings), orders.quirks);
-        Daemon::new(reconciler, lessons, orders)?.run(reread).await?;
+        Daemon::new(reconciler, lessons, orders)?.run(hangups, reread).await?;
         Ok(Exit::Done)
     })
 }
