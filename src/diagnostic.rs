@@ -36,6 +36,12 @@ pub fn several(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// The first three of a list, and how many more there are: `a, b, c and 4 more`.
+pub fn few<T: std::fmt::Display>(mut names: impl ExactSizeIterator<Item = T>) -> String {
+    let shown = names.by_ref().take(3).map(|name| name.to_string()).collect::<Vec<_>>().join(", ");
+    if names.len() > 0 { format!("{shown} and {} more", names.len()) } else { shown }
+}
+
 /// Bytes of a text in a diagnostic; what a user wrote may be megabytes long, and one fault may concern every guest of a host.
 const MAX_TEXT: usize = 1_000;
 
@@ -132,6 +138,14 @@ fn bounded(mut text: String) -> String {
 mod tests {
     use super::*;
     use crate::source::FileId;
+
+    #[test]
+    fn of_a_long_list_the_first_are_named() {
+        let names = ["a", "b", "c", "d", "e"];
+        assert_eq!(few(names[..0].iter()), "");
+        assert_eq!(few(names[..3].iter()), "a, b, c");
+        assert_eq!(few(names.iter()), "a, b, c and 2 more");
+    }
 
     #[test]
     fn a_text_of_any_length_is_cut_between_two_characters() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::diagnostic::few;
 use crate::diagnostic::visible::visible;
 use crate::model::Object;
 use crate::model::filter::{Entry, Filter};
@@ -15,9 +16,6 @@ use crate::output::Output;
 use crate::parse::{BrokenKind, Parsed};
 use crate::reconcile::compute::Documents;
 use crate::source::{Sources, Span};
-
-/// How many of a list the text names.
-const NAMED: usize = 3;
 
 /// What can be defined, undefined and edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,13 +174,7 @@ impl Users<'_> {
 
 fn named(kind: &str, names: &BTreeSet<&str>) -> Option<String> {
     let plural = if names.len() == 1 { "" } else { "s" };
-    (!names.is_empty()).then(|| format!("{kind}{plural} {}", few(names.iter().copied())))
-}
-
-/// `a, b, c and 4 more`
-pub fn few<'a>(mut names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    let shown = names.by_ref().take(NAMED).collect::<Vec<_>>().join(", ");
-    if names.len() > 0 { format!("{shown} and {} more", names.len()) } else { shown }
+    (!names.is_empty()).then(|| format!("{kind}{plural} {}", few(names.iter())))
 }
 
 /// Where a span begins, for machines.
@@ -223,17 +215,4 @@ pub fn explain_fault(output: Output, documents: &Documents, broken: Span) {
     let of_file = documents.parsed.iter().flat_map(|parsed| &parsed.diagnostics).filter(|fault| fault.span().file == broken.file);
     let faults: Vec<_> = of_file.cloned().collect();
     output.diagnostics(&faults, &documents.sources, crate::diagnostic::Severity::Warning);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_long_list_the_first_are_named() {
-        let names = ["a", "b", "c", "d", "e"];
-        assert_eq!(few(names[..0].iter().copied()), "");
-        assert_eq!(few(names[..3].iter().copied()), "a, b, c");
-        assert_eq!(few(names.into_iter()), "a, b, c and 2 more");
-    }
 }

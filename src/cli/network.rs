@@ -9,7 +9,7 @@ use super::definition::{self, Definition, Kind, Place, Standing, Users, place};
 use super::options::{Format, List, NetworkShow};
 use super::settings::Settings;
 use super::table::table;
-use crate::diagnostic::visible;
+use crate::diagnostic::{few, visible};
 use crate::model::network::{Forward, Network};
 use crate::reconcile::compute::Documents;
 use crate::source::Span;
@@ -117,7 +117,7 @@ fn cells(row: &Row<'_>) -> [String; 7] {
         row.uuid.clone().unwrap_or_default(),
         row.mode.unwrap_or_default().to_owned(),
         row.bridge.unwrap_or_default().to_owned(),
-        definition::few(row.addresses.iter().map(String::as_str)),
+        few(row.addresses.iter()),
         format!("{}{remark}", row.place),
         row.used_by.text(),
     ]

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::{Desired, Remark};
 use crate::addr::DeviceName;
 use crate::compile::ObjectRules;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Severity, few};
 use crate::model::Object;
 use crate::model::network::Forward;
 use crate::resolve::{NetworkPolicy, Resolved};
@@ -322,9 +322,7 @@ fn uses(rules: &ObjectRules, family: Family) -> bool {
 
 /// The first few by name, and how many more.
 fn names(objects: &[Object]) -> String {
-    const FEW: usize = 3;
-    let few = objects.iter().take(FEW).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    if objects.len() > FEW { format!("{few} and {} more", objects.len() - FEW) } else { few }
+    few(objects.iter())
 }
 
 impl Finding {

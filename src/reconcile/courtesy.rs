@@ -78,7 +78,7 @@ impl Courtesy {
         let Some(busy) = self.neighbours.iter().find(|neighbour| neighbour.is_at_work()) else { return };
         if !std::mem::replace(&mut self.said, true) {
             tracing::warn!(
-                "`{}` is at work, and this pass has waited {PATIENCE:?} in all: not waiting any longer; what it is doing may fail",
+                "`{}` is at work, and the {PATIENCE:?} that a pass may wait are over: not waiting any longer; what it is doing may fail",
                 busy.name()
             );
         }

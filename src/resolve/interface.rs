@@ -191,15 +191,14 @@ fn refuse_split_owners(owners: &[Vec<&Tap<'_>>], findings: &mut Findings) {
         // One place for every further file; a guest with many interfaces in one file is as it should be.
         let mut files = BTreeSet::from([first.interface.span.file]);
         let others: Vec<_> = group.iter().filter(|tap| files.insert(tap.interface.span.file)).collect();
-        let mut is_first = true;
-        for again in others {
+        for (rank, again) in others.into_iter().enumerate() {
             let name = again.interface.owner.as_deref().unwrap_or("?");
             let message = format!("guest `{name}` is defined in two files");
             let fault = Diagnostic::error("duplicate-guest", message, again.interface.span, "defined again here")
                 .also(first.interface.span, "first defined here")
                 .help("remove one of the two files, or give its guest another name and UUID");
-            if std::mem::take(&mut is_first) {
-                // They come by place: what holds the guest by this one would be kept of all.
+            // They come by place: of all that hold the guest the first is kept.
+            if rank == 0 {
                 for tap in group {
                     findings.hold(Object::Interface(tap.device.clone()), &fault);
                 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{BRIDGE_NF, Case, Finding, concerned, is, is_guest, names, routers, uses};
 use crate::addr::DeviceName;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Severity, few};
 use crate::model::Object;
 use crate::model::network::Forward;
 use crate::plan::{FOREIGN_FIRST, NETWORK_FIRST};
@@ -146,7 +146,7 @@ fn other_variant(case: Case<'_>, family: Family, tables: &BTreeMap<Table, TableR
         message: format!(
             "the other variant of {family} (legacy beside nf_tables, or the other way round) holds chains of our names ({}): packets of {} meet both, so one \
              that is out of date drops what it should not",
-            few(&found),
+            few(found.iter()),
             names(&concerns)
         ),
         help: "delete them with the tools of that variant, or have only one of them in use on the host".to_owned(),
@@ -184,9 +184,4 @@ fn out_of_order(case: Case<'_>, findings: &mut Vec<Finding>) {
 
 fn drops(tables: &BTreeMap<Table, TableRules>, table: Table, chain: &str) -> bool {
     tables.get(&table).and_then(|rules| rules.chains.get(&ChainName::new(chain))).is_some_and(|chain| chain.policy == Some(Policy::Drop))
-}
-
-fn few(names: &[String]) -> String {
-    let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
-    names.iter().take(3).cloned().collect::<Vec<_>>().join(", ") + &more
 }
