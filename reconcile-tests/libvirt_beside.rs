@@ -2,7 +2,7 @@
 //! other's rules as its own.
 
 use crate::fixture::{FILTER, NETWORK, guest};
-use crate::world::World;
+use crate::world::{Daemon, World};
 
 const THEIR_NETWORK: &str = "<network>
   <name>theirs</name>
@@ -127,7 +127,7 @@ fn a_network_that_libvirt_runs_is_adopted_when_our_state_names_it() {
 }
 
 #[test]
-fn guests_that_libvirt_binds_and_unbinds_in_a_loop_are_never_in_our_way_nor_we_in_theirs() {
+fn guests_that_libvirt_binds_and_unbinds_in_a_loop_and_ours_end_as_both_want() {
     let world = with_their_objects();
     let before = theirs(&world);
     write_ours(&world);
@@ -136,12 +136,15 @@ fn guests_that_libvirt_binds_and_unbinds_in_a_loop_are_never_in_our_way_nor_we_i
     let file = world.scratch("loop.xml");
     std::fs::write(&file, THEIR_GUEST).expect("the scratch directory takes files");
     let virsh = "virsh -q -c qemu:///system";
+    // A binding that libvirtd begins in the middle of a commit of ours may fail (its ebtables survives no other writer): nobody can wait for what has not begun.
+    // Asked again it succeeds.
     let script = format!(
         "for round in $(seq 8); do
-           {virsh} nwfilter-binding-delete vnet77 && {virsh} nwfilter-binding-create {0} && continue
-           echo round $round failed
-           {virsh} nwfilter-binding-delete vnet77
-           {virsh} nwfilter-binding-create {0} || {{ echo given up; exit 1; }}
+           for try in $(seq 6); do
+             {virsh} nwfilter-binding-delete vnet77
+             {virsh} nwfilter-binding-create {0} && continue 2
+           done
+           echo given up; exit 1
          done
          echo bound and unbound",
         file.display()
@@ -156,14 +159,44 @@ fn guests_that_libvirt_binds_and_unbinds_in_a_loop_are_never_in_our_way_nor_we_i
         world.write("vnet0.xml", &guest(0, "web").replace("10.40.0.10", &address));
         let applied = || said().contains("given up") || world.save("ebtables").contains(&format!("--ip-src {address} -j RETURN"));
         daemon.wait_until("our change", applied);
-        // On a host so slow that a binding takes longer than we wait for one, libvirt may have to be asked again; as often as we say so.
-        let excused = daemon.log().matches("`libvirtd` is at work").count();
-        assert!(!said().contains("given up") && said().matches("failed").count() <= excused, "{}\n{}", said(), daemon.log());
+        assert!(!said().contains("given up"), "{}\n{}", said(), daemon.log());
     }
     assert!(rounds > 2, "{rounds} changes of ours");
     assert_eq!(theirs(&world), before);
     world.assert_in_sync();
     assert!(!daemon.log().contains("is held") && !daemon.log().contains("refuses"), "{}", daemon.log());
+}
+
+#[test]
+fn nothing_is_written_while_a_libvirtd_runs_a_tool_until_patience_ends() {
+    let world = World::new();
+    // One that runs a tool from `begin` to `end`.
+    world.sh("cp /bin/bash libvirtd; cp /bin/bash ebtables; mkfifo start stop");
+    let script = "while cat start; do ./ebtables -c 'touch begun; cat stop; true'; done";
+    let _libvirtd = world.serve("libvirtd", &["./libvirtd", "-c", script]);
+    let begin = || world.sh("rm -f begun; : >start; until [ -e begun ]; do sleep 0.01; done");
+    let end = || world.sh(": >stop");
+    let guarded = |device: &str| world.save("ebtables").contains(device);
+    let impatient = |daemon: &Daemon| daemon.log().contains("`libvirtd` is at work");
+    write_ours(&world);
+    let mut daemon = world.run(&["--poll", "1s"]);
+    daemon.wait_until("a libvirtd at rest is not waited for", || guarded("vnet0"));
+    assert!(!impatient(&daemon), "{}", daemon.log());
+
+    begin();
+    world.write("vnet1.xml", &guest(1, "web"));
+    for _ in 0..20 {
+        // Only on a loaded host do these looks take longer than patience.
+        assert!(!guarded("vnet1") || impatient(&daemon), "written beside a tool:\n{}", daemon.log());
+    }
+    end();
+    daemon.wait_until("its tool has ended", || guarded("vnet1"));
+
+    begin();
+    world.write("vnet2.xml", &guest(2, "web"));
+    daemon.wait_until("the end of patience", || guarded("vnet2"));
+    assert!(impatient(&daemon), "{}", daemon.log());
+    end();
 }
 
 #[test]

@@ -381,6 +381,13 @@ impl Drop for Daemon {
     }
 }
 
+impl Server {
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("the server is our child").is_some()
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
