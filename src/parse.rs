@@ -174,4 +174,49 @@ mod tests {
             assert!(parsed.networks.is_empty() && parsed.filters.is_empty() && parsed.interfaces.is_empty());
         }
     }
+
+    #[test]
+    fn the_rest_of_a_file_with_nothing_but_faults_is_not_read() {
+        let network = |inside: &str| format!("<network><name>n</name><forward mode='nat'/><bridge name='b'/>{inside}</network>");
+        let filter = |inside: &str| format!("<filter name='f'>{inside}</filter>");
+        let binding = |inside: &str| {
+            format!(
+                "<filterbinding><owner><name>g</name><uuid>6f1d1d5e-9b8f-4b52-9f0a-7d9a3d0c1c77</uuid></owner><portdev name='tap0'/>\
+                 <mac address='52:54:00:00:00:01'/><filterref filter='f'>{inside}</filterref></filterbinding>"
+            )
+        };
+        let many = |one: &str| one.repeat(3_000);
+        for text in [
+            network(&many("<route/>")),
+            network(&many("<portgroup/>")),
+            network(&many("<portgroup name='p'/>")),
+            network(&format!("<dns>{}</dns>", many("<forwarder/>"))),
+            network(&format!("<ip address='10.0.0.1' prefix='24'><dhcp>{}</dhcp></ip>", many("<range/>"))),
+            network(&format!("<ip address='10.0.0.1' prefix='24'><dhcp>{}</dhcp></ip>", many("<host/>"))),
+            network("").replace("'nat'/>", &format!("'bridge'>{}</forward>", many("<interface/>"))),
+            network("").replace("'nat'/>", &format!("'bridge'>{}</forward>", many("<interface dev='eth0'/>"))),
+            filter(&many("<rule/>")),
+            filter(&many("<filterref/>")),
+            filter(&format!("<rule action='drop' direction='in'>{}</rule>", many("<bogus/>"))),
+            binding(&many("<parameter/>")),
+            format!("<interface><target dev='tap0'/>{}</interface>", many("<ip address='x'/>")),
+            format!("<domain><devices>{}</devices></domain>", many("<interface><target dev='a b'/></interface>")),
+        ] {
+            let parsed = parse_text(&text);
+            let codes: Vec<_> = parsed.diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+            let start = &text[..text.len().min(200)];
+            assert!(codes.contains(&"too-many-faults") && codes.len() < 2_100, "{start}: {:?} {}", codes.last(), codes.len());
+            assert!(parsed.networks.is_empty() && parsed.filters.is_empty() && parsed.interfaces.is_empty(), "{start}");
+        }
+    }
+
+    #[test]
+    fn a_guest_behind_too_many_faults_counts_as_broken() {
+        let faulty = "<interface><target dev='a b'/></interface>".repeat(2_000);
+        let text = format!("<domain><devices>{faulty}<interface type='bridge'><target dev='tap0'/></interface></devices></domain>");
+        let parsed = parse_text(&text);
+        assert!(parsed.interfaces.is_empty());
+        let device = crate::addr::DeviceName::new("tap0").expect("a name of a device");
+        assert_eq!(parsed.broken.last().map(|broken| &broken.what), Some(&BrokenKind::Object(Object::Interface(device))));
+    }
 }

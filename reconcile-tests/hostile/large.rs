@@ -116,6 +116,8 @@ fn texts(scale: Scale) -> Vec<(&'static str, String)> {
             "a-fault-in-every-rule",
             format!("<filter name='evil'>{}</filter>\n", "<rule action='evil' direction='evil'><evil/></rule>".repeat(million * 6 / 100)),
         ),
+        ("a-fault-in-every-guest", domain(&"<interface><target dev='a b'/></interface>".repeat(million * 4 / 100))),
+        ("a-fault-in-every-port-group", in_network(&"<portgroup/>".repeat(million * 9 / 100))),
         (
             "references-to-nothing",
             format!(

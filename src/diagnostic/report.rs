@@ -19,7 +19,7 @@ const MAX_MESSAGE: usize = 400;
 /// Bytes of a line that labels of one window may span; beyond its width the renderer would print the whole line.
 const MAX_COLUMNS: usize = 100;
 /// Bytes of lines that are shown; the renderer looks at all of them, however few it prints, and a hostile file is one line with many faults.
-const MAX_EXCERPT: usize = 64 << 10;
+const MAX_EXCERPT: usize = 16 << 10;
 /// Lines that labels of one window may span, those in between being folded.
 const MAX_LINES: u32 = 50;
 
@@ -264,7 +264,7 @@ mod tests {
     fn lines_that_take_long_to_show_are_named_only() {
         let (sources, file) = sources(&format!("<\u{e9}>{}<b/>", " ".repeat(MAX_EXCERPT)));
         let fault = fault_at(&sources, file, "b").also(span_of(&sources, file, "\u{e9}"), "first").help("write `c`");
-        let text = "error[some-fault]: a fault\n--> state/a.xml:1:65541\n = note: here\n::: state/a.xml:1:2\n = note: first\n \
+        let text = "error[some-fault]: a fault\n--> state/a.xml:1:16389\n = note: here\n::: state/a.xml:1:2\n = note: first\n \
                     = help: write `c`\n";
         assert_eq!(render(&fault, &sources, Style::Plain), text);
     }

@@ -95,11 +95,12 @@ fn domain_interfaces<'a>(domain: &'a Element<'a>) -> impl Iterator<Item = &'a El
     domain.elements().filter(|element| element.name == "devices").flat_map(Element::elements).filter(|element| element.name == "interface")
 }
 
-/// Keeps what `read` makes of `element`: an interface when nothing is wrong with it.
+/// Keeps what `read` makes of `element`: an interface when nothing is wrong with it, nor far too much with those before it.
 fn keep(element: &Element<'_>, quirks: Quirks, parsed: &mut Parsed, read: impl FnOnce(&mut Report<'_>) -> Option<Interface>) {
     let mut report = Report::new(quirks, &mut parsed.diagnostics);
     let start = report.mark();
-    match read(&mut report) {
+    let interface = if report.gives_up(element.name_span) { None } else { read(&mut report) };
+    match interface {
         Some(interface) if !report.has_errors_since(start) => parsed.interfaces.push(interface),
         _ => parsed.broken.push(broken(element)),
     }
@@ -180,7 +181,13 @@ fn read_interface(element: &Element<'_>, document: Document, owner: &Owner, repo
     let device = visit.child("target").and_then(|target| read_target(target, report));
     let reference = visit.child("filterref");
     let filter = reference.and_then(|reference| read_filter(element, reference, report));
-    let addresses = visit.children("ip").filter_map(|ip| read_address(ip, report)).collect();
+    let mut addresses = Vec::new();
+    for address in visit.children("ip") {
+        if report.gives_up(address.name_span) {
+            break;
+        }
+        addresses.extend(read_address(address, report));
+    }
     visit.finish(report.diagnostics());
     // Only a filter needs the address; a present but faulty `<mac>` has been told of already.
     if filter.is_some() && element.child("mac").is_none() {

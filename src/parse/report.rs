@@ -3,9 +3,10 @@
 //! Readers always go on with the value libvirt would take, so that one run shows every fault; whether the document is good
 //! is told at its end by [`Report::has_errors_since`].
 
-use super::visit::{MAX_REMARKS, with_suggestion};
+use super::visit::{MAX_REMARKS, gives_up, with_suggestion};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Quirks;
+use crate::source::Span;
 
 /// The diagnostics of one file while it is being read.
 #[derive(Debug)]
@@ -64,6 +65,12 @@ impl<'d> Report<'d> {
     pub(crate) fn has_errors_since(&self, mark: Mark) -> bool {
         self.diagnostics[mark.0..].iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
+
+    /// See [`gives_up`].
+    pub(crate) fn gives_up(&mut self, next: Span) -> bool {
+        gives_up(next, self.diagnostics)
+    }
+
     fn is_full(&self) -> bool {
         self.diagnostics.len() >= MAX_REMARKS
     }

@@ -164,7 +164,23 @@ impl<'a> Visit<'a> {
 }
 
 /// Diagnostics of one file after which warnings are no longer of use.
-pub(crate) const MAX_REMARKS: usize = 1000;
+pub(crate) const MAX_REMARKS: usize = 1_000;
+/// Diagnostics of one file after which errors are of no use either.
+const MAX_DIAGNOSTICS: usize = 2_000;
+
+/// Whether so much is wrong with a file that the rest of a list, which goes on at `next`, is not read: each fault costs time. Says so with an error, which breaks
+/// what the list is part of.
+pub(crate) fn gives_up(next: Span, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    const CODE: &str = "too-many-faults";
+    if diagnostics.len() < MAX_DIAGNOSTICS {
+        return false;
+    }
+    if diagnostics.last().is_none_or(|last| last.code != CODE) {
+        let message = format!("{MAX_DIAGNOSTICS} faults are enough: the rest is not read");
+        diagnostics.push(Diagnostic::error(CODE, message, next, "up to here"));
+    }
+    true
+}
 
 /// Stands for "all attributes" in the list of those that were asked for; no XML name is empty.
 const ANY: &str = "";

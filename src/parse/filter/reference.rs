@@ -17,7 +17,13 @@ use crate::source::Spanned;
 pub(in crate::parse) fn read_reference(element: &Element<'_>, report: &mut Report<'_>) -> Option<Reference> {
     let mut visit = Visit::new(element);
     let filter = require(visit.attribute("filter"), "filter", element, report.diagnostics());
-    let parameters = visit.children("parameter").filter_map(|child| read_parameter(child, report)).collect();
+    let mut parameters = Vec::new();
+    for parameter in visit.children("parameter") {
+        if report.gives_up(parameter.name_span) {
+            break;
+        }
+        parameters.extend(read_parameter(parameter, report));
+    }
     visit.finish(report.diagnostics());
     let filter = filter.filter(|name| is_short_enough(&name.value, name.value_span, report.diagnostics()))?;
     // libvirt stores the empty name and fails on it when it applies the filter.

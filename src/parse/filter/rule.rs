@@ -91,6 +91,9 @@ fn read_protocol(visit: &mut Visit<'_>, report: &mut Report<'_>) -> Matched {
     let mut matched = Matched { protocol: Protocol::None, attributes: Vec::new(), overridden: Vec::new() };
     let mut first: Option<&Element<'_>> = None;
     for element in visit.all_children() {
+        if report.gives_up(element.name_span) {
+            break;
+        }
         match (Protocol::named(element.name), first) {
             (None, _) => report.add_lax(unknown_protocol(element, report)),
             (Some(_), Some(first)) if first.name != element.name => report.add_lax(second_protocol(first, element)),

@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Quirks;
 use crate::model::network::{Forward, Nat, NetworkAddress};
 use crate::parse::value::{read_decimal, read_device, read_ip, read_keyword, require};
-use crate::parse::visit::Visit;
+use crate::parse::visit::{Visit, gives_up};
 use crate::parse::xml::Element;
 use crate::source::Spanned;
 
@@ -107,7 +107,13 @@ fn read_driver(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
 /// DEV of networks.md 2.3, from `forward/@dev` and the `<interface>`, `<pf>` and `<address>` children.
 fn read_device_list(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Diagnostic>) -> Option<Spanned<DeviceName>> {
     let own = visit.filled_attribute("dev").and_then(|dev| read_device(dev, diagnostics));
-    let listed: Vec<_> = visit.children("interface").filter_map(|element| read_interface(element, diagnostics)).collect();
+    let mut listed = Vec::new();
+    for element in visit.children("interface") {
+        if gives_up(element.name_span, diagnostics) {
+            break;
+        }
+        listed.extend(read_interface(element, diagnostics));
+    }
     judge_repeats(&listed, diagnostics);
     judge_others(visit, own.as_ref(), mode, diagnostics);
     if let (Some(own), Some(first)) = (&own, listed.first())
@@ -135,6 +141,9 @@ fn read_interface(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> O
 fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnostic>) {
     let mut known = BTreeMap::new();
     for device in listed {
+        if gives_up(device.span, diagnostics) {
+            break;
+        }
         if let Some(first) = known.get(&device.value) {
             let message = format!("device `{}` is listed twice", device.value);
             let fault = Diagnostic::error("repeated-forward-device", message, device.span, "expected another device");

@@ -15,7 +15,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::model::network::NetworkAddress;
 use crate::parse::value::{parse_decimal, read_decimal, read_keyword, require};
-use crate::parse::visit::Visit;
+use crate::parse::visit::{Visit, gives_up};
 use crate::parse::xml::{Attribute, Element};
 use crate::source::Spanned;
 
@@ -37,6 +37,9 @@ pub(super) fn read_services(
     read_dns(visit, mode, diagnostics);
     let subnets = addresses.map(|addresses| addresses.iter().map(|address| address.address.trunc()).collect());
     for route in visit.children("route") {
+        if gives_up(route.name_span, diagnostics) {
+            break;
+        }
         read_route(route, subnets.as_ref(), quirks, diagnostics);
     }
     read_port_groups(visit, diagnostics);
@@ -125,6 +128,9 @@ fn read_dns(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Dia
     let disabled = enable.and_then(|enable| read_keyword(enable, &super::YES_NO, diagnostics)) == Some(false);
     read_flag(dns.attribute("forwardPlainNames"), diagnostics);
     for forwarder in dns.children("forwarder") {
+        if gives_up(forwarder.name_span, diagnostics) {
+            break;
+        }
         read_forwarder(forwarder, diagnostics);
     }
     let entry = dns.children_among(&["forwarder", "host", "srv", "txt"]).next();
@@ -207,6 +213,9 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut named: Vec<&Attribute<'_>> = Vec::new();
     let mut defaults: Vec<&Attribute<'_>> = Vec::new();
     for element in visit.children("portgroup") {
+        if gives_up(element.name_span, diagnostics) {
+            break;
+        }
         let mut group = Visit::new(element);
         group.ignore(&[], &["bandwidth", "vlan", "virtualport", "port"]);
         named.extend(require(group.attribute("name"), "name", element, diagnostics));
@@ -217,6 +226,9 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     }
     let mut known = BTreeMap::new();
     for name in named {
+        if gives_up(name.name_span, diagnostics) {
+            break;
+        }
         if let Some(first) = known.get(&name.value) {
             let message = format!("port group `{}` is defined twice", name.value);
             let fault = Diagnostic::error("repeated-port-group", message, name.value_span, "expected another name");
