@@ -100,3 +100,25 @@ fn a_refused_binding_does_not_stop_the_daemon_from_serving_the_others() {
     daemon.wait_until("the other guest", || world.save("ebtables").contains("--ip-src 10.40.0.11"));
     assert!(is_closed(&world, "vnet0"), "{}", world.save("ebtables"));
 }
+
+#[test]
+fn a_refused_rule_of_a_filter_that_many_share_is_found_in_few_tries() {
+    let world = World::new();
+    world.write("friends.xml", WITH_SET);
+    let with_address = WITH_SET.replace("friends", "acquainted").replace("<all", "<all srcipaddr='$IP'");
+    world.write("acquainted.xml", &with_address);
+    let filters = ["friends", "acquainted", "clean-traffic"];
+    for number in 0..90 {
+        let file = guest(number, filters[number % 3]).replace("10.40.0.1", "10.40.1.");
+        world.write(&format!("vnet{number}.xml"), &file);
+    }
+    let answer = world.bridgeward(&["apply"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    for number in 0..90 {
+        let device = format!("vnet{number}");
+        assert_eq!(is_closed(&world, &device), filters[number % 3] != "clean-traffic", "{device}: {answer}");
+    }
+    let refusals = answer.stdout.matches("refuses a rule of it").count();
+    assert!((2..10).contains(&refusals), "{refusals} refusals: {answer}");
+    assert!(answer.stdout.contains("whose filter this one shares"), "{answer}");
+}

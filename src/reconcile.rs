@@ -35,11 +35,10 @@ use crate::plan::prerequisite::Switches;
 use crate::plan::script::{self, Script};
 use crate::plan::{self, Change, Desired, HookPlacement, Phase, Plan, PlanError, Scope};
 use crate::ruleset::{ChainId, Family, Observation, Observed};
-use crate::source::Position;
 use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored, WriteLock};
 use compute::Computed;
 use courtesy::Courtesy;
-use isolate::Suspects;
+use isolate::{Guilty, Hunt, Suspects};
 use knowledge::{Knowledge, Known, Look};
 use park::Parking;
 use prerequisite::Mending;
@@ -279,12 +278,12 @@ impl<K: Kernel> Reconciler<K> {
         self.courtesy.begin();
         let mut busy = 0;
         let mut committed = 0;
-        let mut suspects: Vec<Suspects> = Vec::new();
+        let mut hunt = Hunt::default();
         let verified = loop {
             match self.round(pass).await? {
-                Round::InSync if suspects.is_empty() => break true,
+                Round::InSync if hunt.is_over() => break true,
                 Round::GivenUp => break false,
-                Round::Committed(plan) if suspects.is_empty() => {
+                Round::Committed(plan) if hunt.is_over() => {
                     committed += 1;
                     if committed == MOST_COMMITS {
                         pass.report.warnings.push(format!("{committed} commits were each followed by another difference: somebody else changes the rules all the time, or a tool does not do what it says"));
@@ -292,14 +291,16 @@ impl<K: Kernel> Reconciler<K> {
                     }
                     pass.last = Some(Commit::new(&plan, &pass.seen.observed));
                 }
-                Round::InSync | Round::Committed(_) => pass.aside = isolate::clear(&mut suspects),
-                Round::Refused(found) => match isolate::narrow(&mut suspects, found) {
-                    isolate::Verdict::Guilty(found) => {
-                        self.refuse(pass, found)?;
-                        pass.aside = isolate::aside(&suspects);
+                Round::InSync | Round::Committed(_) => {
+                    hunt.went_in();
+                    pass.aside = hunt.aside();
+                }
+                Round::Refused(found) => {
+                    if let Some(guilty) = hunt.refused(found) {
+                        self.refuse(pass, guilty)?;
                     }
-                    isolate::Verdict::Unclear => pass.aside = isolate::aside(&suspects),
-                },
+                    pass.aside = hunt.aside();
+                }
                 Round::Doubted | Round::Overtaken => {}
                 Round::Busy(refusal) => {
                     busy += 1;
@@ -505,23 +506,28 @@ impl<K: Kernel> Reconciler<K> {
         self.stuck.retain(|object, setback| fresh.get(object) == Some(&setback.rules));
     }
 
-    /// Sets aside for good an object that a tool will not take.
-    fn refuse(&mut self, pass: &Pass<'_>, found: Suspects) -> Result<(), Failure> {
-        let Suspects { objects, refusal, line, place } = found;
-        let Some(object) = objects.into_iter().next() else { return Err(Failure::Tool { refusal, detail: line }) };
-        let fresh = pass.computed.compiled.objects.get(&object);
-        let refused_last_good = pass.kept.get(&object) == Some(&Keeping::LastGood)
-            || fresh.zip(pass.record.last_good(&object)).is_some_and(|(fresh, known)| fresh.says_the_same(&known.rules));
-        if pass.kept.get(&object) == Some(&Keeping::Closed) {
-            return Err(Failure::Tool { refusal, detail: line });
-        }
-        let level = if refused_last_good { desire::Refused::LastGood } else { desire::Refused::Fresh };
+    /// Sets aside for good objects that a tool will not take.
+    fn refuse(&mut self, pass: &Pass<'_>, guilty: Guilty) -> Result<(), Failure> {
+        let Guilty { objects, refusal, line, place } = guilty;
+        let [first, others @ ..] = &objects[..] else { return Err(Failure::Tool { refusal, detail: line }) };
+        let shared = if others.is_empty() { String::new() } else { format!(", and of {} more that share the filter", others.len()) };
+        tracing::warn!(object = %first, words = %refusal.words, "a tool refuses the rules of this object{shared}; set aside");
         let place = place.map(|span| pass.computed.sources.position(span));
-        let message = format!("{} refuses a rule of it: {}{line}", refusal.command, refusal.words);
-        let held = Held { object: object.clone(), keeping: Keeping::Closed, code: "tool-refused".into(), message, place };
-        tracing::warn!(object = %object, words = %refusal.words, "a tool refuses the rules of this object; it is set aside");
-        let before = self.refused.remove(&object);
-        self.refused.insert(object, Refusing::new(level, fresh.cloned(), held, before));
+        for object in &objects {
+            let fresh = pass.computed.compiled.objects.get(object);
+            let refused_last_good = pass.kept.get(object) == Some(&Keeping::LastGood)
+                || fresh.zip(pass.record.last_good(object)).is_some_and(|(fresh, known)| fresh.says_the_same(&known.rules));
+            if pass.kept.get(object) == Some(&Keeping::Closed) {
+                return Err(Failure::Tool { refusal, detail: line });
+            }
+            let level = if refused_last_good { desire::Refused::LastGood } else { desire::Refused::Fresh };
+            let whose = if object == first { "it".to_owned() } else { format!("{first}, whose filter this one shares") };
+            let message = format!("{} refuses a rule of {whose}: {}{line}", refusal.command, refusal.words);
+            let held =
+                Held { object: object.clone(), keeping: Keeping::Closed, code: "tool-refused".into(), message, place: place.clone() };
+            let before = self.refused.remove(object);
+            self.refused.insert(object.clone(), Refusing::new(level, fresh.cloned(), held, before));
+        }
         Ok(())
     }
 
@@ -545,34 +551,13 @@ impl<K: Kernel> Reconciler<K> {
 
     fn settle_report(&self, pass: &mut Pass<'_>) {
         pass.report.hold_faults(pass.computed, &pass.kept);
-        hold_absent(pass);
-        for refusing in self.refused.values().filter(|refusing| refusing.rests) {
+        pass.report.hold_absent(pass.desired.objects.keys(), pass.computed, &pass.kept, &pass.record);
+        pass.report.hold(self.refused.values().filter(|refusing| refusing.rests).map(|refusing| {
             let keeping = pass.kept.get(&refusing.held.object).copied().unwrap_or(refusing.held.keeping);
-            pass.report.hold(Held { keeping, ..refusing.held.clone() });
-        }
+            Held { keeping, ..refusing.held.clone() }
+        }));
         pass.report.stuck.extend(self.stuck.values().map(|setback| setback.stuck.clone()));
         pass.report.objects = pass.computed.compiled.objects.len();
-    }
-}
-
-/// Reports what stays only because a broken file may define it.
-fn hold_absent(pass: &mut Pass<'_>) {
-    let computed = pass.computed;
-    let mut broken = computed.broken.clone();
-    broken.dedup_by_key(|span| span.file);
-    let broken: Vec<Position> = broken.into_iter().map(|span| computed.sources.position(span)).collect();
-    let absent = pass.desired.objects.keys().filter(|object| !computed.compiled.objects.contains_key(*object));
-    for object in absent.filter(|object| !pass.kept.contains_key(*object)) {
-        let source = pass.record.last_good(object).and_then(|known| known.source.as_deref()).unwrap_or_default();
-        let own = broken.iter().find(|place| source.strip_prefix(&*place.path).is_some_and(|rest| rest.starts_with(':')));
-        let message = match own {
-            Some(_) => "the file that defined it is broken".to_owned(),
-            None => "no file defines it, but nothing is deleted while a file is broken".to_owned(),
-        };
-        let place = own.or(broken.first()).cloned();
-        let held = Held { object: object.clone(), keeping: Keeping::LastGood, code: "kept-while-broken".into(), message, place };
-        // Whoever has a fault is in `kept`: this object is not held yet.
-        pass.report.held.push(held);
     }
 }
 

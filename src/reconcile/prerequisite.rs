@@ -1,13 +1,14 @@
 //! The host around the rules: looked at after every pass, and its switches mended where the operator allows it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::Held;
 use super::{Pass, Reconciler};
 use crate::backend::Kernel;
 use crate::diagnostic::Severity;
+use crate::model::Object;
 use crate::plan::prerequisite::{self, Case, Facts, Finding};
 use crate::plan::{FOREIGN_FIRST, NETWORK_FIRST};
+use crate::source::Position;
 
 /// Words of a tool whose kernel has no such match or target.
 const NO_SUCH_FEATURE: [&str; 4] =
@@ -40,17 +41,21 @@ impl<K: Kernel> Reconciler<K> {
         let mut findings = judge(pass, &facts);
         let may = mending == Mending::Allowed && self.manage_sysctls;
         let mut mended: Vec<Finding> = Vec::new();
-        let mut failed: BTreeSet<String> = BTreeSet::new();
-        // One switch may uncover the next: forwarding for all, then that of a bridge.
-        while let Some(finding) =
-            findings.iter().find(|finding| may && finding.mend.as_ref().is_some_and(|(path, _)| !failed.contains(path))).cloned()
-        {
-            let Some((path, value)) = finding.mend.clone() else { break };
-            match self.kernel.set_switch(&path, value) {
-                Ok(()) => mended.push(Finding { mended: true, ..finding }),
-                Err(error) => pass.report.warnings.push(format!("cannot set /proc/sys/{path} to {value}: {error}")),
+        let mut tried: BTreeSet<String> = BTreeSet::new();
+        // Switches may uncover others: forwarding for all, then that of a bridge.
+        loop {
+            let due = findings.iter().filter(|finding| may && finding.mend.as_ref().is_some_and(|(path, _)| tried.insert(path.clone())));
+            let due: Vec<Finding> = due.cloned().collect();
+            if due.is_empty() {
+                break;
             }
-            failed.insert(path);
+            for finding in due {
+                let Some((path, value)) = &finding.mend else { continue };
+                match self.kernel.set_switch(path, value) {
+                    Ok(()) => mended.push(Finding { mended: true, ..finding }),
+                    Err(error) => pass.report.warnings.push(format!("cannot set /proc/sys/{path} to {value}: {error}")),
+                }
+            }
             facts.switches = Some(self.kernel.switches(&paths));
             findings = judge(pass, &facts);
         }
@@ -74,26 +79,30 @@ fn judge(pass: &Pass<'_>, facts: &Facts) -> Vec<Finding> {
     })
 }
 
-/// What a tool said that the kernel lacks, or that the tool itself does.
+/// What a tool said that the kernel lacks, or that the tool itself does; once for all guests that share the rule.
 fn missing_features(pass: &Pass<'_>) -> Vec<Finding> {
-    let lacking = |held: &Held| {
-        let said = held.message.lines().find(|line| NO_SUCH_FEATURE.iter().any(|words| line.contains(words)))?;
-        let (who, help) = if said.contains("Couldn't load") {
-            ("the installed tool", "install its package whole: an extension is missing in the directory `xtables`")
-        } else {
-            ("the kernel", "load or install the kernel module of that match or target")
-        };
-        Some(Finding {
-            code: "kernel-feature-missing",
-            severity: Severity::Error,
-            message: format!("{who} lacks what a rule of {} needs: {said}", held.object),
-            help: format!(
-                "{help}; it is tried again after a minute, later every quarter of an hour; a restart of the daemon tries at once"
-            ),
-            concerns: vec![held.object.clone()],
-            mend: None,
-            mended: false,
-        })
+    let mut found: BTreeMap<String, Finding> = BTreeMap::new();
+    for held in &pass.report.held {
+        let Some(said) = held.message.lines().find(|line| NO_SUCH_FEATURE.iter().any(|words| line.contains(words))) else { continue };
+        let rule = held.place.as_ref().map_or_else(|| held.object.to_string(), Position::to_string);
+        found.entry(rule).or_insert_with(|| missing_feature(&held.object, said)).concerns.push(held.object.clone());
+    }
+    found.into_values().collect()
+}
+
+fn missing_feature(object: &Object, said: &str) -> Finding {
+    let (who, help) = if said.contains("Couldn't load") {
+        ("the installed tool", "install its package whole: an extension is missing in the directory `xtables`")
+    } else {
+        ("the kernel", "load or install the kernel module of that match or target")
     };
-    pass.report.held.iter().filter_map(lacking).collect()
+    Finding {
+        code: "kernel-feature-missing",
+        severity: Severity::Error,
+        message: format!("{who} lacks what a rule of {object} needs: {said}"),
+        help: format!("{help}; it is tried again after a minute, later every quarter of an hour; a restart of the daemon tries at once"),
+        concerns: Vec::new(),
+        mend: None,
+        mended: false,
+    }
 }

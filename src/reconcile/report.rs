@@ -17,6 +17,7 @@ use crate::reconcile::trial::seconds;
 use crate::ruleset::rule::{BridgeTarget, IpTarget, Rule};
 use crate::ruleset::{ChainId, Family, LiveRule, Table};
 use crate::source::Position;
+use crate::store::Record;
 
 /// How many held objects people are told of one by one.
 pub const MOST_HELD: usize = 100;
@@ -286,9 +287,8 @@ impl Report {
 
     /// Adds every object that a fault in the files holds.
     pub fn hold_faults(&mut self, computed: &Computed, kept: &BTreeMap<Object, Keeping>) {
-        let mut known: HashSet<Object> = self.held.iter().map(|held| held.object.clone()).collect();
         let faulty = computed.resolved.held.iter().chain(&computed.compiled.held);
-        self.held.extend(faulty.filter(|held| known.insert(held.object.clone())).map(|held| Held {
+        self.hold(faulty.map(|held| Held {
             object: held.object.clone(),
             keeping: kept.get(&held.object).copied().unwrap_or(Keeping::Closed),
             code: held.code.to_owned(),
@@ -297,11 +297,34 @@ impl Report {
         }));
     }
 
-    /// Adds a held object; the first reason given for it stays.
-    pub(super) fn hold(&mut self, held: Held) {
-        if self.held.iter().all(|known| known.object != held.object) {
-            self.held.push(held);
-        }
+    /// Adds what stays only because a broken file may define it: of these objects those that no file defines and that have no fault.
+    pub(super) fn hold_absent<'o>(
+        &mut self,
+        objects: impl Iterator<Item = &'o Object>,
+        computed: &Computed,
+        kept: &BTreeMap<Object, Keeping>,
+        record: &Record,
+    ) {
+        let mut broken = computed.broken.clone();
+        broken.dedup_by_key(|span| span.file);
+        let broken: Vec<Position> = broken.into_iter().map(|span| computed.sources.position(span)).collect();
+        let absent = objects.filter(|object| !computed.compiled.objects.contains_key(*object) && !kept.contains_key(*object));
+        self.hold(absent.map(|object| {
+            let source = record.last_good(object).and_then(|known| known.source.as_deref()).unwrap_or_default();
+            let own = broken.iter().find(|place| source.strip_prefix(&*place.path).is_some_and(|rest| rest.starts_with(':')));
+            let message = match own {
+                Some(_) => "the file that defined it is broken".to_owned(),
+                None => "no file defines it, but nothing is deleted while a file is broken".to_owned(),
+            };
+            let place = own.or(broken.first()).cloned();
+            Held { object: object.clone(), keeping: Keeping::LastGood, code: "kept-while-broken".into(), message, place }
+        }));
+    }
+
+    /// Adds held objects; the first reason given for each stays.
+    pub(super) fn hold(&mut self, held: impl Iterator<Item = Held>) {
+        let mut known: HashSet<Object> = self.held.iter().map(|held| held.object.clone()).collect();
+        self.held.extend(held.filter(|held| known.insert(held.object.clone())));
     }
 
     /// For people: the first held objects, each in these words, and how many more there are: one file can hold twenty thousand.
