@@ -122,3 +122,22 @@ fn a_refused_rule_of_a_filter_that_many_share_is_found_in_few_tries() {
     assert!((2..10).contains(&refusals), "{refusals} refusals: {answer}");
     assert!(answer.stdout.contains("whose filter this one shares"), "{answer}");
 }
+
+#[test]
+fn guests_that_are_each_refused_a_rule_of_their_own_are_all_found() {
+    let world = World::new();
+    world.write("own.xml", &WITH_SET.replace("friends", "own").replace("acme-own", "$SET"));
+    for number in 0..40 {
+        let set = if number % 10 == 9 { "there".to_owned() } else { format!("missing{number}") };
+        let file = guest(number, "own").replace("10.40.0.1", "10.40.1.");
+        let parameter = format!("<parameter name='SET' value='{set}'/></filterref>");
+        world.write(&format!("vnet{number}.xml"), &file.replace("</filterref>", &parameter));
+    }
+    world.sh("ipset create there hash:ip");
+    let answer = world.bridgeward(&["apply"]);
+    assert_eq!(answer.code, Some(1), "{answer}");
+    for number in 0..40 {
+        assert_eq!(is_closed(&world, &format!("vnet{number}")), number % 10 != 9, "{number}: {answer}");
+    }
+    assert_eq!(world.save("iptables").matches("--match-set there").count(), 3 * 4, "{}", world.save("iptables"));
+}

@@ -49,7 +49,7 @@ use trial::Guard;
 
 /// How long a pass waits for another bridgeward to finish writing.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
-/// So many refusals in one pass that each fell together with somebody else's writing are too many.
+/// So many refusals in a row that each fell together with somebody else's writing are too many.
 const MOST_CHANCES: u32 = 32;
 /// A rule that is gone right after so many commits of it does not stay.
 const SAME_COMMITS: u32 = 3;
@@ -415,6 +415,7 @@ impl<K: Kernel> Reconciler<K> {
         let mut plan = self.plan(pass).await?;
         if let Some((suspects, before)) = pass.doubted.take() {
             if before == pass.seen.observed {
+                pass.chances = 0;
                 return Ok(Round::Refused(suspects));
             }
             // Somebody else wrote in between, or a part of the commit went in: the refusal proves nothing.

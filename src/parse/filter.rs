@@ -54,7 +54,7 @@ fn read_filter(root: &Element<'_>, report: &mut Report<'_>) -> Option<Filter> {
     // One walk over both kinds: the order of rules and references decides the order of the rules made of them (3.3).
     let mut entries = Vec::new();
     for child in visit.children_among(&["rule", "filterref"]) {
-        if report.gives_up(child.name_span) {
+        if report.give_up_at(child.name_span) {
             break;
         }
         entries.extend(match child.name {

@@ -99,7 +99,7 @@ fn domain_interfaces<'a>(domain: &'a Element<'a>) -> impl Iterator<Item = &'a El
 fn keep(element: &Element<'_>, quirks: Quirks, parsed: &mut Parsed, read: impl FnOnce(&mut Report<'_>) -> Option<Interface>) {
     let mut report = Report::new(quirks, &mut parsed.diagnostics);
     let start = report.mark();
-    let interface = if report.gives_up(element.name_span) { None } else { read(&mut report) };
+    let interface = if report.give_up_at(element.name_span) { None } else { read(&mut report) };
     match interface {
         Some(interface) if !report.has_errors_since(start) => parsed.interfaces.push(interface),
         _ => parsed.broken.push(broken(element)),
@@ -183,7 +183,7 @@ fn read_interface(element: &Element<'_>, document: Document, owner: &Owner, repo
     let filter = reference.and_then(|reference| read_filter(element, reference, report));
     let mut addresses = Vec::new();
     for address in visit.children("ip") {
-        if report.gives_up(address.name_span) {
+        if report.give_up_at(address.name_span) {
             break;
         }
         addresses.extend(read_address(address, report));

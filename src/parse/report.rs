@@ -3,7 +3,7 @@
 //! Readers always go on with the value libvirt would take, so that one run shows every fault; whether the document is good
 //! is told at its end by [`Report::has_errors_since`].
 
-use super::visit::{MAX_REMARKS, gives_up, with_suggestion};
+use super::visit::{MAX_REMARKS, give_up_at, with_suggestion};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Quirks;
 use crate::source::Span;
@@ -66,9 +66,9 @@ impl<'d> Report<'d> {
         self.diagnostics[mark.0..].iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
-    /// See [`gives_up`].
-    pub(crate) fn gives_up(&mut self, next: Span) -> bool {
-        gives_up(next, self.diagnostics)
+    /// See [`give_up_at`].
+    pub(crate) fn give_up_at(&mut self, next: Span) -> bool {
+        give_up_at(next, self.diagnostics)
     }
 
     fn is_full(&self) -> bool {

@@ -147,7 +147,9 @@ pub(crate) fn accept_classic(
             None
         }
         Quirks::Libvirt => {
-            diagnostics.push(Diagnostic::warning("ambiguous-ipv4-address", message, span, label).help(help));
+            if diagnostics.len() < MAX_REMARKS {
+                diagnostics.push(Diagnostic::warning("ambiguous-ipv4-address", message, span, label).help(help));
+            }
             Some(address)
         }
     }

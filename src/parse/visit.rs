@@ -168,19 +168,19 @@ pub(crate) const MAX_REMARKS: usize = 1_000;
 /// Diagnostics of one file after which errors are of no use either.
 const MAX_DIAGNOSTICS: usize = 2_000;
 
-/// Whether so much is wrong with a file that the rest of a list, which goes on at `next`, is not read: each fault costs time. Says so with an error, which breaks
-/// what the list is part of.
-pub(crate) fn gives_up(next: Span, diagnostics: &mut Vec<Diagnostic>) -> bool {
-    const CODE: &str = "too-many-faults";
-    if diagnostics.len() < MAX_DIAGNOSTICS {
-        return false;
-    }
-    if diagnostics.last().is_none_or(|last| last.code != CODE) {
+/// Ends the reading of a list, which goes on at `next`, where so much is wrong with its file that the rest is of no use: true then. An error says so, and breaks what the
+/// list is part of.
+pub(crate) fn give_up_at(next: Span, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    let Some(beyond) = diagnostics.get(MAX_DIAGNOSTICS..) else { return false };
+    if beyond.iter().all(|diagnostic| diagnostic.code != TOO_MANY_FAULTS) {
         let message = format!("{MAX_DIAGNOSTICS} faults are enough: the rest is not read");
-        diagnostics.push(Diagnostic::error(CODE, message, next, "up to here"));
+        diagnostics.push(Diagnostic::error(TOO_MANY_FAULTS, message, next, "up to here"));
     }
     true
 }
+
+/// The code of the error that says that a file is not read further.
+pub(crate) const TOO_MANY_FAULTS: &str = "too-many-faults";
 
 /// Stands for "all attributes" in the list of those that were asked for; no XML name is empty.
 const ANY: &str = "";

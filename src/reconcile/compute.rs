@@ -10,6 +10,7 @@ use crate::load::Loaded;
 use crate::model::filter::Filter;
 use crate::model::learned::Learned;
 use crate::model::{Object, Quirks};
+use crate::parse::visit::TOO_MANY_FAULTS;
 use crate::parse::{Broken, BrokenKind, Parsed};
 use crate::resolve::{self, GuestPolicy, Link, Resolved, lint};
 use crate::source::{FileId, Sources, Span};
@@ -116,7 +117,7 @@ fn told<'d>(found: impl Iterator<Item = &'d Diagnostic>, strict: bool) -> Vec<Di
         let kind = (diagnostic.span().file, severity);
         let count = counts.entry(kind).or_default();
         *count += 1;
-        if *count <= MOST_TOLD {
+        if *count <= MOST_TOLD || diagnostic.code == TOO_MANY_FAULTS {
             told.push(Diagnostic { severity, ..diagnostic.clone() });
         } else {
             hidden.entry(kind).or_insert((diagnostic.span(), 0)).1 += 1;

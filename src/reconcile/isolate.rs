@@ -2,14 +2,20 @@
 //!
 //! The groups that are not being tried are set aside (their rules in the kernel stay as they are). A group that goes in is clear;
 //! a group of one that is refused is guilty. A rule of a filter that many share is not refused for one of them: whoever has the very same rule is guilty, too, and
-//! where the rules differ, a few samples tell.
+//! where the rules differ in addresses, a few samples tell.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use super::Failure;
+use crate::addr::Mac;
 use crate::backend::Refusal;
 use crate::model::Object;
 use crate::plan::script::Script;
+use crate::plan::show::rule_words;
 use crate::plan::{Change, Edit, Phase};
 use crate::ruleset::Family;
 use crate::source::Span;
@@ -27,7 +33,7 @@ pub struct Suspects {
     pub place: Option<Span>,
     /// Others for whom the very rule of that line was to be put in: refused as well.
     pub equal: Vec<Object>,
-    /// Others for whom that element makes another rule, with other addresses, say: perhaps refused as well.
+    /// Others for whom that element makes the same rule with other addresses: perhaps refused as well.
     pub alike: Vec<Object>,
 }
 
@@ -49,7 +55,7 @@ pub struct Guilty {
 pub struct Hunt {
     /// The last one is tried next, the others are set aside.
     groups: Vec<Group>,
-    /// Elements of which the tool took some rules: whoever has others is tried like everybody.
+    /// Elements of which the tool took a rule: whoever has another is tried like everybody.
     taken: BTreeSet<Span>,
 }
 
@@ -64,12 +70,12 @@ struct Group {
 enum GroupKind {
     /// One of them may be to blame.
     Suspects,
-    /// One of those for whom an element makes a rule, so many of which were refused in a row.
+    /// One of those for whom an element makes a rule that was refused so many times; the rest is the group below.
     Sample { element: Span, refused: u32 },
 }
 
-/// Where an element's rule was refused for so many guests in a row, all but the first of them picked from far apart, it is for all: one at a time, thousands would
-/// take hours.
+/// An element's rule that was refused so many times in a row, all but the first of them for guests picked at random, counts as refused for all whose rules differ in
+/// nothing but addresses: one at a time, thousands would take hours.
 const SAMPLES: u32 = 5;
 
 impl Hunt {
@@ -87,29 +93,45 @@ impl Hunt {
             self.groups.extend([right, objects].map(|objects| Group { objects, kind: GroupKind::Suspects }));
             return None;
         }
-        let (refused, rest) = match tried {
-            Some(Group { kind: GroupKind::Sample { refused, .. }, objects: sample }) if sample == objects => {
-                (refused + 1, self.groups.pop().map(|rest| rest.objects).unwrap_or_default())
-            }
-            Some(sample @ Group { kind: GroupKind::Sample { .. }, .. }) => {
-                // Somebody else was, who came with it.
-                self.groups.push(sample);
-                (1, alike)
-            }
-            _ => (1, alike),
-        };
+        let first = objects[0].clone();
         objects.extend(equal);
-        match place.filter(|element| !rest.is_empty() && !self.taken.contains(element)) {
-            Some(_) if refused >= SAMPLES => objects.extend(rest),
-            Some(element) => self.sample(rest, element, refused),
-            None => {}
+        let known: BTreeSet<&Object> = objects.iter().collect();
+        for group in &mut self.groups {
+            group.objects.retain(|object| !known.contains(object));
         }
+        let (mut condemned, mut is_sampled) = (Vec::new(), None);
+        match tried {
+            Some(Group { objects: sample, kind: GroupKind::Sample { element, refused } })
+                if sample.iter().any(|one| known.contains(one)) =>
+            {
+                let refused = refused + u32::from(sample == [first] && place == Some(element));
+                let rest = self.groups.pop().map(|rest| rest.objects).unwrap_or_default();
+                if refused < SAMPLES {
+                    self.sample(rest, element, refused);
+                } else {
+                    condemned = rest;
+                }
+                is_sampled = Some(element);
+            }
+            // Somebody else was refused, who came with it.
+            Some(sample @ Group { kind: GroupKind::Sample { .. }, .. }) => self.groups.push(sample),
+            _ => {}
+        }
+        if let Some(element) = place.filter(|element| is_sampled != Some(*element) && !self.taken.contains(element)) {
+            let grouped: BTreeSet<&Object> = self.groups.iter().flat_map(|group| &group.objects).collect();
+            let alike = alike.into_iter().filter(|object| !grouped.contains(object)).collect();
+            self.sample(alike, element, 1);
+        }
+        objects.extend(condemned);
         Some(Guilty { objects, refusal, line, place })
     }
 
     /// Has one of these tried next, and the rest set aside.
     fn sample(&mut self, mut rest: Vec<Object>, element: Span, refused: u32) {
-        let sample = rest.remove(rest.len() * refused as usize / SAMPLES as usize);
+        if rest.is_empty() {
+            return;
+        }
+        let sample = rest.swap_remove(random(rest.len()));
         self.groups.push(Group { objects: rest, kind: GroupKind::Suspects });
         self.groups.push(Group { objects: vec![sample], kind: GroupKind::Sample { element, refused } });
     }
@@ -128,6 +150,12 @@ impl Hunt {
     }
 }
 
+/// A number below `end`, another in each run: guests that are picked once and again must not be the same.
+fn random(end: usize) -> usize {
+    let seed = RandomState::new().build_hasher().finish();
+    usize::try_from(seed % end as u64).unwrap_or(0)
+}
+
 /// Who may be to blame for a refusal: the object of the line that the tool named, else everyone in the restore.
 pub(super) fn suspects(phase: &Phase, family: Family, script: &Script, line: Option<usize>, refusal: Refusal) -> Result<Suspects, Failure> {
     let tables = &phase.families[&family];
@@ -137,7 +165,7 @@ pub(super) fn suspects(phase: &Phase, family: Family, script: &Script, line: Opt
     if let Some((table, edit)) = origin {
         let edit = &tables[table].edits[edit];
         if let Some(object) = &edit.object {
-            let (equal, alike) = others(edit, object, &tables[table].edits);
+            let (equal, alike) = others(family, edit, object, &tables[table].edits);
             return Ok(Suspects { objects: vec![object.clone()], refusal, line: detail, place: edit.place, equal, alike });
         }
     }
@@ -149,19 +177,33 @@ pub(super) fn suspects(phase: &Phase, family: Family, script: &Script, line: Opt
     Ok(Suspects { objects, refusal, line: detail, place: None, equal: Vec::new(), alike: Vec::new() })
 }
 
-/// The others for whom the element behind a refused edit makes a rule: those with the very same one, and the rest.
-fn others(refused: &Edit, own: &Object, edits: &[Edit]) -> (Vec<Object>, Vec<Object>) {
+/// The others for whom the element behind a refused edit makes such a rule: those with the very same one, and those whose rule differs in addresses alone.
+fn others(family: Family, refused: &Edit, own: &Object, edits: &[Edit]) -> (Vec<Object>, Vec<Object>) {
     let Change::Insert { rule, .. } = &refused.change else { return Default::default() };
+    let words = without_addresses(&rule_words(family, rule));
     let (mut equal, mut alike) = (BTreeSet::new(), BTreeSet::new());
     for edit in edits.iter().filter(|edit| edit.place.is_some() && edit.place == refused.place) {
-        if let (Change::Insert { rule: other, .. }, Some(object)) = (&edit.change, &edit.object)
-            && object != own
-        {
-            if other == rule { &mut equal } else { &mut alike }.insert(object.clone());
+        let (Change::Insert { rule: other, .. }, Some(object)) = (&edit.change, &edit.object) else { continue };
+        if object == own {
+        } else if other == rule {
+            equal.insert(object.clone());
+        } else if without_addresses(&rule_words(family, other)) == words {
+            alike.insert(object.clone());
         }
     }
     let alike = alike.difference(&equal).cloned().collect();
     (equal.into_iter().collect(), alike)
+}
+
+/// The words of a rule, a mark in the place of each address.
+fn without_addresses(words: &str) -> String {
+    let is_ip = |text: &str| text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok();
+    let is_address = |word: &str| {
+        let (start, end) = word.split_once(['-', '/']).unwrap_or((word, word));
+        is_ip(word) || is_ip(start) && is_ip(end) || Mac::parse(start).is_some() && Mac::parse(end).is_some()
+    };
+    let marked: Vec<&str> = words.split(' ').map(|word| if is_address(word) { "@" } else { word }).collect();
+    marked.join(" ")
 }
 
 #[cfg(test)]
@@ -219,17 +261,28 @@ mod tests {
         })
     }
 
-    /// A tool that names the first line that it does not take. All have one filter of which it refuses the rule for `guilty`; the rule is the same for those whose
-    /// numbers are equal modulo `kinds`.
-    fn hunt_by_line(all: &[usize], guilty: impl Fn(usize) -> bool, kinds: usize) -> (Vec<usize>, usize) {
-        let mut sources = crate::source::Sources::default();
-        let place = Some(Span { file: sources.add("f.xml", "<filter/>"), start: 0, end: 9 });
+    fn element(number: usize) -> Span {
+        let file = crate::source::Sources::default().add("f.xml", "");
+        let start = u32::try_from(number).unwrap();
+        Span { file, start, end: start + 1 }
+    }
+
+    /// A tool that takes the rules of each object in order, and names the first that it does not take: `rules` are those that an object has, by element, and what
+    /// they say beside addresses and of addresses; `takes` is given the object and the element.
+    fn by_line(
+        all: &[usize],
+        rules: impl Fn(usize) -> Vec<(usize, usize, usize)>,
+        takes: impl Fn(usize, usize) -> bool,
+    ) -> (Vec<usize>, usize) {
         play(all, |tried| {
-            let first = *tried.iter().find(|one| guilty(**one))?;
-            let others = || tried.iter().copied().filter(|one| *one != first);
-            let equal = others().filter(|one| one % kinds == first % kinds).map(network).collect();
-            let alike = others().filter(|one| one % kinds != first % kinds).map(network).collect();
-            Some(Suspects { place, equal, alike, ..suspects(vec![network(first)]) })
+            let lines = || tried.iter().flat_map(|one| rules(*one).into_iter().map(move |rule| (*one, rule)));
+            let (first, (at, said, addresses)) = lines().find(|(one, (at, ..))| !takes(*one, *at))?;
+            let others = |is_equal: bool| {
+                let same = lines().filter(move |(one, (other, ..))| *one != first && *other == at);
+                let same = same.filter(move |(_, (_, words, place))| *words == said && (*place == addresses) == is_equal);
+                same.map(|(one, _)| network(one)).collect()
+            };
+            Some(Suspects { place: Some(element(at)), equal: others(true), alike: others(false), ..suspects(vec![network(first)]) })
         })
     }
 
@@ -254,17 +307,16 @@ mod tests {
     #[test]
     fn an_equal_rule_is_refused_for_everybody() {
         let all: Vec<usize> = (0..3_000).collect();
-        assert_eq!(hunt_by_line(&all, |_| true, 1), (all.clone(), 2));
+        assert_eq!(by_line(&all, |_| vec![(1, 0, 0)], |_, _| false), (all.clone(), 2));
         let even: Vec<usize> = all.iter().copied().filter(|one| one % 2 == 0).collect();
-        let (found, tries) = hunt_by_line(&all, |one| one % 2 == 0, 2);
-        assert_eq!(found, even);
-        assert!(tries <= 4, "{tries} tries");
+        let (found, tries) = by_line(&all, |one| vec![(1, one % 2, 0)], |one, _| one % 2 == 1);
+        assert_eq!((found, tries), (even, 2));
     }
 
     #[test]
     fn a_rule_that_is_refused_for_samples_is_refused_for_everybody() {
         let all: Vec<usize> = (0..3_000).collect();
-        let (found, tries) = hunt_by_line(&all, |_| true, usize::MAX);
+        let (found, tries) = by_line(&all, |one| vec![(1, 0, one)], |_, _| false);
         assert_eq!(found, all);
         assert!(tries <= 8, "{tries} tries");
     }
@@ -272,10 +324,57 @@ mod tests {
     #[test]
     fn a_rule_that_is_refused_for_few_is_not_refused_for_everybody() {
         let all: Vec<usize> = (0..3_000).collect();
-        for guilty in [&[0][..], &[1_234], &[2_999], &[0, 1, 2, 3, 4, 5, 6, 7], &[5, 700, 1_400, 2_100, 2_999]] {
-            let (found, tries) = hunt_by_line(&all, |one| guilty.contains(&one), usize::MAX);
+        for guilty in [&[0][..], &[1_234], &[2_999], &[0, 1, 2, 3, 4, 5, 6, 7], &[5, 600, 1_200, 1_800, 2_400, 2_999]] {
+            let (found, tries) = by_line(&all, |one| vec![(1, 0, one)], |one, _| !guilty.contains(&one));
             assert_eq!(found, guilty);
-            assert!(tries <= 4 + guilty.len(), "{tries} tries");
+            assert!(tries <= 5 + 2 * guilty.len(), "{tries} tries");
         }
+    }
+
+    #[test]
+    fn what_differs_in_more_than_addresses_is_tried_for_each() {
+        let all: Vec<usize> = (0..100).collect();
+        let few: Vec<usize> = (0..80).collect();
+        assert_eq!(by_line(&all, |one| vec![(1, one, 0)], |one, _| one >= 80).0, few);
+    }
+
+    #[test]
+    fn a_refusal_of_another_element_tells_nothing_of_the_first() {
+        // All share a rule that is taken for all but the first; each other one may have one of its own.
+        let all: Vec<usize> = (0..1_000).collect();
+        let rules = |one: usize| if one % 3 == 1 { vec![(1, 0, one), (2 + one, 0, one)] } else { vec![(1, 0, one)] };
+        let guilty: Vec<usize> = all.iter().copied().filter(|one| *one == 0 || one % 3 == 1).collect();
+        let (found, tries) = by_line(&all, rules, |one, at| if at == 1 { one != 0 } else { false });
+        assert_eq!(found, guilty);
+        assert!(tries <= 400, "{tries} tries");
+    }
+
+    #[test]
+    fn elements_of_which_all_rules_are_refused_are_each_found_in_few_tries() {
+        // The first element's rule is refused for all that have it, the second's, too, and both are on every fifth.
+        let all: Vec<usize> = (0..1_000).collect();
+        for equal in [false, true] {
+            let own = |one: usize| if equal { 0 } else { one };
+            let rules = |one: usize| match one % 5 {
+                0 => vec![(1, 0, one), (2, 0, own(one))],
+                1 | 2 => vec![(1, 0, one)],
+                3 => vec![(2, 0, own(one))],
+                _ => Vec::new(),
+            };
+            let guilty: Vec<usize> = all.iter().copied().filter(|one| one % 5 != 4).collect();
+            let (found, tries) = by_line(&all, rules, |_, _| false);
+            assert_eq!(found, guilty);
+            assert!(tries <= 20, "{tries} tries");
+        }
+    }
+
+    #[test]
+    fn rules_are_alike_where_they_differ_in_addresses_alone() {
+        let words = "-s 10.0.0.1/32 -m mac --mac-source 52:54:00:00:00:01 --src-range 10.0.0.1-10.0.0.9 -m set --match-set a src";
+        let other = "-s 10.9.9.9/24 -m mac --mac-source 52:54:00:00:00:09 --src-range 10.0.0.3-10.0.0.4 -m set --match-set a src";
+        assert_eq!(without_addresses(words), without_addresses(other));
+        assert_ne!(without_addresses(words), without_addresses(&other.replace("set a", "set b")));
+        assert_ne!(without_addresses("-s fe80::1 -j RETURN"), without_addresses("-s fe80::1 -j DROP"));
+        assert_eq!(without_addresses("-s 52:54:00:00:00:01/ff:ff:ff:ff:ff:00"), without_addresses("-s 52:54:00:00:00:02"));
     }
 }

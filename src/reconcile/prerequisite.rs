@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Pass, Reconciler};
 use crate::backend::Kernel;
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Severity, few};
 use crate::model::Object;
 use crate::plan::prerequisite::{self, Case, Facts, Finding};
 use crate::plan::{FOREIGN_FIRST, NETWORK_FIRST};
@@ -81,16 +81,16 @@ fn judge(pass: &Pass<'_>, facts: &Facts) -> Vec<Finding> {
 
 /// What a tool said that the kernel lacks, or that the tool itself does; once for all guests that share the rule.
 fn missing_features(pass: &Pass<'_>) -> Vec<Finding> {
-    let mut found: BTreeMap<String, Finding> = BTreeMap::new();
+    let mut found: BTreeMap<String, (&str, Vec<Object>)> = BTreeMap::new();
     for held in &pass.report.held {
         let Some(said) = held.message.lines().find(|line| NO_SUCH_FEATURE.iter().any(|words| line.contains(words))) else { continue };
         let rule = held.place.as_ref().map_or_else(|| held.object.to_string(), Position::to_string);
-        found.entry(rule).or_insert_with(|| missing_feature(&held.object, said)).concerns.push(held.object.clone());
+        found.entry(rule).or_insert((said, Vec::new())).1.push(held.object.clone());
     }
-    found.into_values().collect()
+    found.into_values().map(|(said, concerns)| missing_feature(said, concerns)).collect()
 }
 
-fn missing_feature(object: &Object, said: &str) -> Finding {
+fn missing_feature(said: &str, concerns: Vec<Object>) -> Finding {
     let (who, help) = if said.contains("Couldn't load") {
         ("the installed tool", "install its package whole: an extension is missing in the directory `xtables`")
     } else {
@@ -99,9 +99,9 @@ fn missing_feature(object: &Object, said: &str) -> Finding {
     Finding {
         code: "kernel-feature-missing",
         severity: Severity::Error,
-        message: format!("{who} lacks what a rule of {object} needs: {said}"),
+        message: format!("{who} lacks what a rule of {} needs: {said}", few(concerns.iter())),
         help: format!("{help}; it is tried again after a minute, later every quarter of an hour; a restart of the daemon tries at once"),
-        concerns: Vec::new(),
+        concerns,
         mend: None,
         mended: false,
     }

@@ -19,7 +19,7 @@ pub(in crate::parse) fn read_reference(element: &Element<'_>, report: &mut Repor
     let filter = require(visit.attribute("filter"), "filter", element, report.diagnostics());
     let mut parameters = Vec::new();
     for parameter in visit.children("parameter") {
-        if report.gives_up(parameter.name_span) {
+        if report.give_up_at(parameter.name_span) {
             break;
         }
         parameters.extend(read_parameter(parameter, report));

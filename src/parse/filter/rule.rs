@@ -91,7 +91,7 @@ fn read_protocol(visit: &mut Visit<'_>, report: &mut Report<'_>) -> Matched {
     let mut matched = Matched { protocol: Protocol::None, attributes: Vec::new(), overridden: Vec::new() };
     let mut first: Option<&Element<'_>> = None;
     for element in visit.all_children() {
-        if report.gives_up(element.name_span) {
+        if report.give_up_at(element.name_span) {
             break;
         }
         match (Protocol::named(element.name), first) {

@@ -10,7 +10,7 @@ use super::address::Family;
 use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::parse::value::{read_decimal, read_ip, read_keyword, read_mac, require};
-use crate::parse::visit::{Visit, gives_up};
+use crate::parse::visit::{Visit, give_up_at};
 use crate::parse::xml::{Attribute, Element};
 use crate::source::Spanned;
 
@@ -28,13 +28,13 @@ pub(super) fn read_dhcp(
     let mut visit = Visit::new(element);
     visit.ignore(&[], &["bootp"]);
     for range in visit.children("range") {
-        if gives_up(range.name_span, diagnostics) {
+        if give_up_at(range.name_span, diagnostics) {
             break;
         }
         read_range(range, net, quirks, diagnostics);
     }
     for host in visit.children("host") {
-        if gives_up(host.name_span, diagnostics) {
+        if give_up_at(host.name_span, diagnostics) {
             break;
         }
         read_host(host, family, quirks, diagnostics);

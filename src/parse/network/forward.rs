@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Quirks;
 use crate::model::network::{Forward, Nat, NetworkAddress};
 use crate::parse::value::{read_decimal, read_device, read_ip, read_keyword, require};
-use crate::parse::visit::{Visit, gives_up};
+use crate::parse::visit::{Visit, give_up_at};
 use crate::parse::xml::Element;
 use crate::source::Spanned;
 
@@ -109,7 +109,7 @@ fn read_device_list(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut
     let own = visit.filled_attribute("dev").and_then(|dev| read_device(dev, diagnostics));
     let mut listed = Vec::new();
     for element in visit.children("interface") {
-        if gives_up(element.name_span, diagnostics) {
+        if give_up_at(element.name_span, diagnostics) {
             break;
         }
         listed.extend(read_interface(element, diagnostics));
@@ -141,7 +141,7 @@ fn read_interface(element: &Element<'_>, diagnostics: &mut Vec<Diagnostic>) -> O
 fn judge_repeats(listed: &[Spanned<DeviceName>], diagnostics: &mut Vec<Diagnostic>) {
     let mut known = BTreeMap::new();
     for device in listed {
-        if gives_up(device.span, diagnostics) {
+        if give_up_at(device.span, diagnostics) {
             break;
         }
         if let Some(first) = known.get(&device.value) {

@@ -15,7 +15,7 @@ use crate::diagnostic::Diagnostic;
 use crate::model::Quirks;
 use crate::model::network::NetworkAddress;
 use crate::parse::value::{parse_decimal, read_decimal, read_keyword, require};
-use crate::parse::visit::{Visit, gives_up};
+use crate::parse::visit::{Visit, give_up_at};
 use crate::parse::xml::{Attribute, Element};
 use crate::source::Spanned;
 
@@ -37,7 +37,7 @@ pub(super) fn read_services(
     read_dns(visit, mode, diagnostics);
     let subnets = addresses.map(|addresses| addresses.iter().map(|address| address.address.trunc()).collect());
     for route in visit.children("route") {
-        if gives_up(route.name_span, diagnostics) {
+        if give_up_at(route.name_span, diagnostics) {
             break;
         }
         read_route(route, subnets.as_ref(), quirks, diagnostics);
@@ -128,7 +128,7 @@ fn read_dns(visit: &mut Visit<'_>, mode: Option<Mode>, diagnostics: &mut Vec<Dia
     let disabled = enable.and_then(|enable| read_keyword(enable, &super::YES_NO, diagnostics)) == Some(false);
     read_flag(dns.attribute("forwardPlainNames"), diagnostics);
     for forwarder in dns.children("forwarder") {
-        if gives_up(forwarder.name_span, diagnostics) {
+        if give_up_at(forwarder.name_span, diagnostics) {
             break;
         }
         read_forwarder(forwarder, diagnostics);
@@ -213,7 +213,7 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut named: Vec<&Attribute<'_>> = Vec::new();
     let mut defaults: Vec<&Attribute<'_>> = Vec::new();
     for element in visit.children("portgroup") {
-        if gives_up(element.name_span, diagnostics) {
+        if give_up_at(element.name_span, diagnostics) {
             break;
         }
         let mut group = Visit::new(element);
@@ -226,7 +226,7 @@ fn read_port_groups(visit: &mut Visit<'_>, diagnostics: &mut Vec<Diagnostic>) {
     }
     let mut known = BTreeMap::new();
     for name in named {
-        if gives_up(name.name_span, diagnostics) {
+        if give_up_at(name.name_span, diagnostics) {
             break;
         }
         if let Some(first) = known.get(&name.value) {
