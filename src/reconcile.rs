@@ -38,7 +38,7 @@ use crate::ruleset::{ChainId, Family, Observation, Observed};
 use crate::store::{Record, RecordedObject, Store, StoreFailure, Stored, WriteLock};
 use compute::Computed;
 use courtesy::Courtesy;
-use isolate::{Guilty, Hunt, Suspects};
+use isolate::{Complaint, Guilty, Hunt, Suspects};
 use knowledge::{Knowledge, Known, Look};
 use park::Parking;
 use prerequisite::Mending;
@@ -114,6 +114,12 @@ pub enum Failure {
     Unguarded(std::io::Error),
 }
 
+impl From<Complaint> for Failure {
+    fn from(complaint: Complaint) -> Self {
+        Self::Tool { refusal: complaint.refusal, detail: complaint.line }
+    }
+}
+
 /// What one round came to.
 enum Round {
     /// The kernel holds what is desired.
@@ -121,7 +127,7 @@ enum Round {
     /// A plan was committed; the next round verifies it.
     Committed(Plan),
     /// A tool refused one of these objects' rules.
-    Refused(Suspects),
+    Refused(Box<Suspects>),
     /// A tool refused something; the next round looks whether somebody else's writing is the reason.
     Doubted,
     /// Somebody wrote since the rules were read that the plan was made from, or is about to; the next round reads them.
@@ -146,7 +152,7 @@ struct Pass<'a> {
     /// Whether the last plan was made from rules that were read for it.
     read: bool,
     /// Who was refused last, and what the plan was made from.
-    doubted: Option<(Suspects, Observed)>,
+    doubted: Option<(Box<Suspects>, Observed)>,
     /// How often that came to nothing.
     chances: u32,
     /// How often in a row the same rules had to be written.
@@ -296,7 +302,7 @@ impl<K: Kernel> Reconciler<K> {
                     pass.aside = hunt.aside();
                 }
                 Round::Refused(found) => {
-                    if let Some(guilty) = hunt.refused(found) {
+                    if let Some(guilty) = hunt.refused(*found) {
                         self.refuse(pass, guilty)?;
                     }
                     pass.aside = hunt.aside();
@@ -421,7 +427,7 @@ impl<K: Kernel> Reconciler<K> {
             // Somebody else wrote in between, or a part of the commit went in: the refusal proves nothing.
             pass.chances += 1;
             if pass.chances == MOST_CHANCES {
-                return Err(Failure::Tool { refusal: suspects.refusal, detail: suspects.line });
+                return Err(suspects.complaint.into());
             }
         }
         if plan.is_empty() {
@@ -475,7 +481,10 @@ impl<K: Kernel> Reconciler<K> {
             match refusal.kind {
                 RefusalKind::Busy => found = found.or(Some(Round::Busy(refusal))),
                 RefusalKind::Environment => return Err(Failure::Tool { refusal, detail: String::new() }),
-                RefusalKind::Input(line) => found = Some(Round::Refused(isolate::suspects(phase, *family, script, line, refusal)?)),
+                RefusalKind::Input(line) => {
+                    let suspects = isolate::suspects(phase, *family, script, line, refusal)?;
+                    found = Some(Round::Refused(Box::new(suspects)));
+                }
             }
         }
         Ok(found)
@@ -509,20 +518,21 @@ impl<K: Kernel> Reconciler<K> {
 
     /// Sets aside for good objects that a tool will not take.
     fn refuse(&mut self, pass: &Pass<'_>, guilty: Guilty) -> Result<(), Failure> {
-        let Guilty { objects, refusal, line, place } = guilty;
-        let [first, others @ ..] = &objects[..] else { return Err(Failure::Tool { refusal, detail: line }) };
+        let Guilty { objects, complaint } = guilty;
+        let [first, others @ ..] = &objects[..] else { return Err(complaint.into()) };
         let shared = if others.is_empty() { String::new() } else { format!(", and of {} more that share the filter", others.len()) };
-        tracing::warn!(object = %first, words = %refusal.words, "a tool refuses the rules of this object{shared}; set aside");
-        let place = place.map(|span| pass.computed.sources.position(span));
+        tracing::warn!(object = %first, words = %complaint.refusal.words, "a tool refuses the rules of this object{shared}; set aside");
+        let place = complaint.place.map(|span| pass.computed.sources.position(span));
         for object in &objects {
             let fresh = pass.computed.compiled.objects.get(object);
             let refused_last_good = pass.kept.get(object) == Some(&Keeping::LastGood)
                 || fresh.zip(pass.record.last_good(object)).is_some_and(|(fresh, known)| fresh.says_the_same(&known.rules));
             if pass.kept.get(object) == Some(&Keeping::Closed) {
-                return Err(Failure::Tool { refusal, detail: line });
+                return Err(complaint.into());
             }
             let level = if refused_last_good { desire::Refused::LastGood } else { desire::Refused::Fresh };
             let whose = if object == first { "it".to_owned() } else { format!("{first}, whose filter this one shares") };
+            let Complaint { refusal, line, .. } = &complaint;
             let message = format!("{} refuses a rule of {whose}: {}{line}", refusal.command, refusal.words);
             let held =
                 Held { object: object.clone(), keeping: Keeping::Closed, code: "tool-refused".into(), message, place: place.clone() };

@@ -20,34 +20,48 @@ use crate::plan::{Change, Edit, Phase};
 use crate::ruleset::Family;
 use crate::source::Span;
 
+/// What a tool said when it refused.
+#[derive(Debug, Clone)]
+pub struct Complaint {
+    /// Its words.
+    pub refusal: Refusal,
+    /// The input line that it named, for people; empty if it named none.
+    pub line: String,
+    /// The XML element behind that line.
+    pub place: Option<Span>,
+}
+
 /// Objects one of which a tool refuses.
 #[derive(Debug, Clone)]
 pub struct Suspects {
     /// Who; never empty.
     pub objects: Vec<Object>,
     /// What the tool said.
-    pub refusal: Refusal,
-    /// The input line that it named, for people; empty if it named none.
-    pub line: String,
-    /// The XML element behind that line.
-    pub place: Option<Span>,
-    /// Others for whom the very rule of that line was to be put in: refused as well.
+    pub complaint: Complaint,
+    /// The kind of the rule in the line that it named.
+    pub kind: Option<RuleKind>,
+    /// Others for whom that very rule was to be put in: refused as well.
     pub equal: Vec<Object>,
-    /// Others for whom that element makes the same rule with other addresses: perhaps refused as well.
+    /// Others for whom another rule of its kind was: perhaps refused as well.
     pub alike: Vec<Object>,
+}
+
+/// The rules of one XML element that differ in nothing but addresses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleKind {
+    /// The element.
+    pub element: Span,
+    /// What the rules say, a mark in the place of each address.
+    pub words: String,
 }
 
 /// Objects that a tool will not take.
 #[derive(Debug, Clone)]
 pub struct Guilty {
-    /// Whose rule was refused, never empty; the first one's stood in the line.
+    /// Who, never empty; the rule of the first one stood in the line.
     pub objects: Vec<Object>,
     /// What the tool said.
-    pub refusal: Refusal,
-    /// The input line that it named, for people; empty if it named none.
-    pub line: String,
-    /// The XML element behind that line.
-    pub place: Option<Span>,
+    pub complaint: Complaint,
 }
 
 /// The search for those to blame in one pass.
@@ -55,8 +69,8 @@ pub struct Guilty {
 pub struct Hunt {
     /// The last one is tried next, the others are set aside.
     groups: Vec<Group>,
-    /// Elements of which the tool took a rule: whoever has another is tried like everybody.
-    taken: BTreeSet<Span>,
+    /// Kinds of which the tool took a rule: whoever has another is tried like everybody.
+    taken: BTreeSet<RuleKind>,
 }
 
 /// Objects that are tried, or set aside, together.
@@ -66,16 +80,16 @@ struct Group {
     kind: GroupKind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum GroupKind {
     /// One of them may be to blame.
     Suspects,
-    /// One of those for whom an element makes a rule that was refused so many times; the rest is the group below.
-    Sample { element: Span, refused: u32 },
+    /// One of those with a rule of a kind that was refused so many times; the rest is the group below.
+    Sample { kind: RuleKind, refused: u32 },
 }
 
-/// An element's rule that was refused so many times in a row, all but the first of them for guests picked at random, counts as refused for all whose rules differ in
-/// nothing but addresses: one at a time, thousands would take hours.
+/// A kind of rule that was refused so many times in a row, all but the first of them for guests picked at random, counts as refused for all: one at a time, thousands
+/// would take hours.
 const SAMPLES: u32 = 5;
 
 impl Hunt {
@@ -87,7 +101,7 @@ impl Hunt {
     /// Takes in a refusal, and says who is to blame if that is known now.
     pub fn refused(&mut self, found: Suspects) -> Option<Guilty> {
         let tried = self.groups.pop();
-        let Suspects { mut objects, refusal, line, place, equal, alike } = found;
+        let Suspects { mut objects, complaint, kind: complained, equal, alike } = found;
         if objects.len() > 1 {
             let right = objects.split_off(objects.len() / 2);
             self.groups.extend([right, objects].map(|objects| Group { objects, kind: GroupKind::Suspects }));
@@ -99,47 +113,45 @@ impl Hunt {
         for group in &mut self.groups {
             group.objects.retain(|object| !known.contains(object));
         }
-        let (mut condemned, mut is_sampled) = (Vec::new(), None);
+        let (mut condemned, mut sampled) = (Vec::new(), None);
         match tried {
-            Some(Group { objects: sample, kind: GroupKind::Sample { element, refused } })
-                if sample.iter().any(|one| known.contains(one)) =>
-            {
-                let refused = refused + u32::from(sample == [first] && place == Some(element));
+            Some(Group { objects: sample, kind: GroupKind::Sample { kind, refused } }) if sample.iter().any(|one| known.contains(one)) => {
+                let refused = refused + u32::from(sample == [first] && complained.as_ref() == Some(&kind));
                 let rest = self.groups.pop().map(|rest| rest.objects).unwrap_or_default();
                 if refused < SAMPLES {
-                    self.sample(rest, element, refused);
+                    self.sample(rest, kind.clone(), refused);
                 } else {
                     condemned = rest;
                 }
-                is_sampled = Some(element);
+                sampled = Some(kind);
             }
             // Somebody else was refused, who came with it.
             Some(sample @ Group { kind: GroupKind::Sample { .. }, .. }) => self.groups.push(sample),
             _ => {}
         }
-        if let Some(element) = place.filter(|element| is_sampled != Some(*element) && !self.taken.contains(element)) {
+        if let Some(kind) = complained.filter(|kind| sampled.as_ref() != Some(kind) && !self.taken.contains(kind)) {
             let grouped: BTreeSet<&Object> = self.groups.iter().flat_map(|group| &group.objects).collect();
             let alike = alike.into_iter().filter(|object| !grouped.contains(object)).collect();
-            self.sample(alike, element, 1);
+            self.sample(alike, kind, 1);
         }
         objects.extend(condemned);
-        Some(Guilty { objects, refusal, line, place })
+        Some(Guilty { objects, complaint })
     }
 
     /// Has one of these tried next, and the rest set aside.
-    fn sample(&mut self, mut rest: Vec<Object>, element: Span, refused: u32) {
+    fn sample(&mut self, mut rest: Vec<Object>, kind: RuleKind, refused: u32) {
         if rest.is_empty() {
             return;
         }
         let sample = rest.swap_remove(random(rest.len()));
         self.groups.push(Group { objects: rest, kind: GroupKind::Suspects });
-        self.groups.push(Group { objects: vec![sample], kind: GroupKind::Sample { element, refused } });
+        self.groups.push(Group { objects: vec![sample], kind: GroupKind::Sample { kind, refused } });
     }
 
     /// Takes in that all who were tried went in.
     pub fn went_in(&mut self) {
-        if let Some(Group { kind: GroupKind::Sample { element, .. }, .. }) = self.groups.pop() {
-            self.taken.insert(element);
+        if let Some(Group { kind: GroupKind::Sample { kind, .. }, .. }) = self.groups.pop() {
+            self.taken.insert(kind);
         }
     }
 
@@ -163,31 +175,37 @@ pub(super) fn suspects(phase: &Phase, family: Family, script: &Script, line: Opt
     let words = line.and_then(|line| script.text.lines().nth(line.checked_sub(1)?)).unwrap_or_default();
     let detail = if words.is_empty() { String::new() } else { format!(" (input line {}: `{words}`)", line.unwrap_or_default()) };
     if let Some((table, edit)) = origin {
-        let edit = &tables[table].edits[edit];
+        let (edits, edit) = (&tables[table].edits, &tables[table].edits[edit]);
         if let Some(object) = &edit.object {
-            let (equal, alike) = others(family, edit, object, &tables[table].edits);
-            return Ok(Suspects { objects: vec![object.clone()], refusal, line: detail, place: edit.place, equal, alike });
+            let complaint = Complaint { refusal, line: detail, place: edit.place };
+            let kind = kind_of(family, edit);
+            let (equal, alike) = kind.as_ref().map(|kind| others(family, edit, kind, edits)).unwrap_or_default();
+            return Ok(Suspects { objects: vec![object.clone()], complaint, kind, equal, alike });
         }
     }
     let everyone: BTreeSet<Object> = tables.iter().flat_map(|table| &table.edits).filter_map(|edit| edit.object.clone()).collect();
     if everyone.is_empty() {
         return Err(Failure::Tool { refusal, detail });
     }
-    let objects = everyone.into_iter().collect();
-    Ok(Suspects { objects, refusal, line: detail, place: None, equal: Vec::new(), alike: Vec::new() })
+    let complaint = Complaint { refusal, line: detail, place: None };
+    Ok(Suspects { objects: everyone.into_iter().collect(), complaint, kind: None, equal: Vec::new(), alike: Vec::new() })
 }
 
-/// The others for whom the element behind a refused edit makes such a rule: those with the very same one, and those whose rule differs in addresses alone.
-fn others(family: Family, refused: &Edit, own: &Object, edits: &[Edit]) -> (Vec<Object>, Vec<Object>) {
-    let Change::Insert { rule, .. } = &refused.change else { return Default::default() };
-    let words = without_addresses(&rule_words(family, rule));
+/// The kind of the rule that an edit puts in; `None` where no element of the files is behind it.
+fn kind_of(family: Family, edit: &Edit) -> Option<RuleKind> {
+    let Change::Insert { rule, .. } = &edit.change else { return None };
+    Some(RuleKind { element: edit.place?, words: without_addresses(&rule_words(family, rule)) })
+}
+
+/// The others for whom rules of the kind of a refused edit are put in: those with its very rule, and the rest.
+fn others(family: Family, refused: &Edit, kind: &RuleKind, edits: &[Edit]) -> (Vec<Object>, Vec<Object>) {
+    let rule_of = |edit: &Edit| if let Change::Insert { rule, .. } = &edit.change { Some(rule.clone()) } else { None };
     let (mut equal, mut alike) = (BTreeSet::new(), BTreeSet::new());
-    for edit in edits.iter().filter(|edit| edit.place.is_some() && edit.place == refused.place) {
-        let (Change::Insert { rule: other, .. }, Some(object)) = (&edit.change, &edit.object) else { continue };
-        if object == own {
-        } else if other == rule {
+    for edit in edits.iter().filter(|edit| edit.place == Some(kind.element) && edit.object != refused.object) {
+        let Some(object) = &edit.object else { continue };
+        if rule_of(edit) == rule_of(refused) {
             equal.insert(object.clone());
-        } else if without_addresses(&rule_words(family, other)) == words {
+        } else if kind_of(family, edit).as_ref() == Some(kind) {
             alike.insert(object.clone());
         }
     }
@@ -221,7 +239,8 @@ mod tests {
 
     fn suspects(objects: Vec<Object>) -> Suspects {
         let refusal = Refusal { command: String::new(), status: String::new(), words: String::new(), kind: RefusalKind::Input(None) };
-        Suspects { objects, refusal, line: String::new(), place: None, equal: Vec::new(), alike: Vec::new() }
+        let complaint = Complaint { refusal, line: String::new(), place: None };
+        Suspects { objects, complaint, kind: None, equal: Vec::new(), alike: Vec::new() }
     }
 
     /// Goes through the rounds of a pass until all of `all` who are not to blame are in, `refuse` being the tool: of those who are not in yet, it answers with whom it
@@ -261,28 +280,34 @@ mod tests {
         })
     }
 
-    fn element(number: usize) -> Span {
-        let file = crate::source::Sources::default().add("f.xml", "");
-        let start = u32::try_from(number).unwrap();
-        Span { file, start, end: start + 1 }
+    /// One rule of an object in a play.
+    #[derive(Clone, Copy, PartialEq)]
+    struct Line {
+        element: usize,
+        words: usize,
+        address: usize,
     }
 
-    /// A tool that takes the rules of each object in order, and names the first that it does not take: `rules` are those that an object has, by element, and what
-    /// they say beside addresses and of addresses; `takes` is given the object and the element.
-    fn by_line(
-        all: &[usize],
-        rules: impl Fn(usize) -> Vec<(usize, usize, usize)>,
-        takes: impl Fn(usize, usize) -> bool,
-    ) -> (Vec<usize>, usize) {
+    fn line(element: usize, words: usize, address: usize) -> Line {
+        Line { element, words, address }
+    }
+
+    fn kind(line: Line) -> RuleKind {
+        let file = crate::source::Sources::default().add("f.xml", "");
+        let start = u32::try_from(line.element).unwrap();
+        RuleKind { element: Span { file, start, end: start + 1 }, words: line.words.to_string() }
+    }
+
+    /// A tool that reads the rules of each object in order, and names the first that it does not take.
+    fn by_line(all: &[usize], rules: impl Fn(usize) -> Vec<Line>, takes: impl Fn(usize, Line) -> bool) -> (Vec<usize>, usize) {
         play(all, |tried| {
-            let lines = || tried.iter().flat_map(|one| rules(*one).into_iter().map(move |rule| (*one, rule)));
-            let (first, (at, said, addresses)) = lines().find(|(one, (at, ..))| !takes(*one, *at))?;
+            let lines = || tried.iter().flat_map(|one| rules(*one).into_iter().map(move |line| (*one, line)));
+            let (first, refused) = lines().find(|(one, line)| !takes(*one, *line))?;
             let others = |is_equal: bool| {
-                let same = lines().filter(move |(one, (other, ..))| *one != first && *other == at);
-                let same = same.filter(move |(_, (_, words, place))| *words == said && (*place == addresses) == is_equal);
-                same.map(|(one, _)| network(one)).collect()
+                let others = lines().filter(move |(one, line)| *one != first && kind(*line) == kind(refused));
+                others.filter(move |(_, line)| (*line == refused) == is_equal).map(|(one, _)| network(one)).collect()
             };
-            Some(Suspects { place: Some(element(at)), equal: others(true), alike: others(false), ..suspects(vec![network(first)]) })
+            Some(Suspects { kind: Some(kind(refused)), equal: others(true), alike: others(false), ..suspects(vec![network(first)]) })
         })
     }
 
@@ -307,25 +332,25 @@ mod tests {
     #[test]
     fn an_equal_rule_is_refused_for_everybody() {
         let all: Vec<usize> = (0..3_000).collect();
-        assert_eq!(by_line(&all, |_| vec![(1, 0, 0)], |_, _| false), (all.clone(), 2));
+        assert_eq!(by_line(&all, |_| vec![line(1, 0, 0)], |_, _| false), (all.clone(), 2));
         let even: Vec<usize> = all.iter().copied().filter(|one| one % 2 == 0).collect();
-        let (found, tries) = by_line(&all, |one| vec![(1, one % 2, 0)], |one, _| one % 2 == 1);
+        let (found, tries) = by_line(&all, |one| vec![line(1, one % 2, 0)], |one, _| one % 2 == 1);
         assert_eq!((found, tries), (even, 2));
     }
 
     #[test]
-    fn a_rule_that_is_refused_for_samples_is_refused_for_everybody() {
+    fn a_kind_that_is_refused_for_samples_is_refused_for_everybody() {
         let all: Vec<usize> = (0..3_000).collect();
-        let (found, tries) = by_line(&all, |one| vec![(1, 0, one)], |_, _| false);
+        let (found, tries) = by_line(&all, |one| vec![line(1, 0, one)], |_, _| false);
         assert_eq!(found, all);
         assert!(tries <= 8, "{tries} tries");
     }
 
     #[test]
-    fn a_rule_that_is_refused_for_few_is_not_refused_for_everybody() {
+    fn a_kind_that_is_refused_for_few_is_not_refused_for_everybody() {
         let all: Vec<usize> = (0..3_000).collect();
         for guilty in [&[0][..], &[1_234], &[2_999], &[0, 1, 2, 3, 4, 5, 6, 7], &[5, 600, 1_200, 1_800, 2_400, 2_999]] {
-            let (found, tries) = by_line(&all, |one| vec![(1, 0, one)], |one, _| !guilty.contains(&one));
+            let (found, tries) = by_line(&all, |one| vec![line(1, 0, one)], |one, _| !guilty.contains(&one));
             assert_eq!(found, guilty);
             assert!(tries <= 5 + 2 * guilty.len(), "{tries} tries");
         }
@@ -335,33 +360,37 @@ mod tests {
     fn what_differs_in_more_than_addresses_is_tried_for_each() {
         let all: Vec<usize> = (0..100).collect();
         let few: Vec<usize> = (0..80).collect();
-        assert_eq!(by_line(&all, |one| vec![(1, one, 0)], |one, _| one >= 80).0, few);
+        assert_eq!(by_line(&all, |one| vec![line(1, one, 0)], |one, _| one >= 80).0, few);
     }
 
     #[test]
-    fn a_refusal_of_another_element_tells_nothing_of_the_first() {
-        // All share a rule that is taken for all but the first; each other one may have one of its own.
+    fn a_refusal_of_another_kind_tells_nothing_of_the_first() {
+        // All share a rule that is taken for all but the first, and each other one has another that nobody's is taken of: of its own, or of the same element.
         let all: Vec<usize> = (0..1_000).collect();
-        let rules = |one: usize| if one % 3 == 1 { vec![(1, 0, one), (2 + one, 0, one)] } else { vec![(1, 0, one)] };
-        let guilty: Vec<usize> = all.iter().copied().filter(|one| *one == 0 || one % 3 == 1).collect();
-        let (found, tries) = by_line(&all, rules, |one, at| if at == 1 { one != 0 } else { false });
-        assert_eq!(found, guilty);
-        assert!(tries <= 400, "{tries} tries");
+        let guilty: Vec<usize> = all.iter().copied().filter(|one| *one == 0 || one % 2 == 1).collect();
+        let own = |one: usize| line(2 + one, 0, one);
+        let shared = |one: usize| line(1, 1, one);
+        for (other, most) in [(&own as &dyn Fn(usize) -> Line, 520), (&shared, 30)] {
+            let rules = |one: usize| if one % 2 == 1 { vec![line(1, 0, one), other(one)] } else { vec![line(1, 0, one)] };
+            let (found, tries) = by_line(&all, rules, |one, it| it == line(1, 0, one) && one != 0);
+            assert_eq!(found, guilty);
+            assert!(tries <= most, "{tries} tries");
+        }
     }
 
     #[test]
-    fn elements_of_which_all_rules_are_refused_are_each_found_in_few_tries() {
-        // The first element's rule is refused for all that have it, the second's, too, and both are on every fifth.
+    fn kinds_that_are_refused_for_all_are_each_found_in_few_tries() {
+        // Two kinds that nobody's rule is taken of; every fifth object has both, and every fifth none.
         let all: Vec<usize> = (0..1_000).collect();
+        let guilty: Vec<usize> = all.iter().copied().filter(|one| one % 5 != 4).collect();
         for equal in [false, true] {
-            let own = |one: usize| if equal { 0 } else { one };
+            let second = |one: usize| line(2, 0, if equal { 0 } else { one });
             let rules = |one: usize| match one % 5 {
-                0 => vec![(1, 0, one), (2, 0, own(one))],
-                1 | 2 => vec![(1, 0, one)],
-                3 => vec![(2, 0, own(one))],
+                0 => vec![line(1, 0, one), second(one)],
+                1 | 2 => vec![line(1, 0, one)],
+                3 => vec![second(one)],
                 _ => Vec::new(),
             };
-            let guilty: Vec<usize> = all.iter().copied().filter(|one| one % 5 != 4).collect();
             let (found, tries) = by_line(&all, rules, |_, _| false);
             assert_eq!(found, guilty);
             assert!(tries <= 20, "{tries} tries");

@@ -125,18 +125,18 @@ impl<K: Kernel> Reconciler<K> {
         self.begin_trial(pass).await?;
         self.intend(pass, plan)?;
         for phase in &plan.phases {
-            let refusal = match self.commit(phase, &mut pass.report).await? {
+            let failure = match self.commit(phase, &mut pass.report).await? {
                 None => {
                     pass.report.count(phase);
                     continue;
                 }
-                Some(Round::Refused(suspects)) => (suspects.refusal, suspects.line),
-                Some(Round::Busy(refusal)) => (refusal, String::new()),
+                Some(Round::Refused(suspects)) => suspects.complaint.into(),
+                Some(Round::Busy(refusal)) => Failure::Tool { refusal, detail: String::new() },
                 Some(Round::InSync | Round::Committed(_) | Round::Doubted | Round::Overtaken | Round::GivenUp) => {
                     unreachable!("a commit ends well, busy or refused")
                 }
             };
-            return Err(Failure::Tool { refusal: refusal.0, detail: refusal.1 });
+            return Err(failure);
         }
         crash_if_asked();
         memory::possess(&mut pass.record, &pass.seen.observed, &pass.prospect, Possession::committed);
