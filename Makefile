@@ -10,6 +10,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 PORTABLE := target/portable/release/bridgeward
 RELEASE := bridgeward-$(VERSION)-$(shell uname -m)-linux
 
+ADVISORIES := https://github.com/rustsec/advisory-db
+
 # A page that cannot be printed is no empty page.
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
@@ -60,8 +62,10 @@ lint: ## Check formatting and lints; warnings are errors.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-deny: ## Judge licences, sources and duplicates of all dependencies (cargo-deny); advisories where their database can be reached: cargo deny check advisories.
+deny: ## Judge licences, sources and duplicates of all dependencies (cargo-deny), and advisories where their database can be reached.
 	$(CARGO) deny --locked check licenses bans sources
+	if timeout 30 git ls-remote $(ADVISORIES) HEAD >/dev/null 2>&1; then $(CARGO) deny --locked check advisories; \
+	else echo 'advisories: NOT judged, for $(ADVISORIES) cannot be reached' >&2; fi
 
 install: $(BUILT) ## Install program, unit, man pages, completions, schemas and example below DESTDIR (PREFIX=/usr).
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/sbin/bridgeward
