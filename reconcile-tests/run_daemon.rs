@@ -397,3 +397,23 @@ fn apply_beside_a_daemon_leaves_the_state_in_sync() {
     daemon.wait_until("the pass", || world.in_sync());
     assert!(address_rule(&world, "vnet2", "10.40.0.12"));
 }
+
+#[test]
+fn of_hundreds_of_warnings_the_log_tells_the_first_and_how_many_more() {
+    let (world, mut daemon) = running();
+    // All at once: what it sees while they come and go would be told in parts.
+    daemon.signal(Signal::STOP);
+    for number in 0..230 {
+        world.write(&format!("broken{number}.xml"), "<filter name='f'/><");
+    }
+    daemon.signal(Signal::CONT);
+    daemon.wait_until_log("more warnings; `bridgeward status` says how things are");
+    let told = daemon.log().lines().filter(|line| line.contains("--> ") && line.contains("/broken")).count();
+    assert!((100..=200).contains(&told), "{told} lines\n{}", daemon.log());
+    daemon.signal(Signal::STOP);
+    for number in 0..230 {
+        world.delete(&format!("broken{number}.xml"));
+    }
+    daemon.signal(Signal::CONT);
+    daemon.wait_until_log("more things that are no longer so");
+}

@@ -314,7 +314,7 @@ mod tests {
     use crate::addr::DeviceName;
     use crate::compile::{Key, ObjectRules, PlacedRule};
     use crate::model::Object;
-    use crate::plan::json;
+    use crate::plan::{Phase, TableEdits, json};
     use crate::ruleset::{ChainId, save};
 
     /// One guest whose second rule comes from line 2 of `guest.xml`, and a kernel that lacks it.
@@ -368,6 +368,16 @@ mod tests {
         let (desired, observed, _) = example();
         let text = stat(&plan(&desired, &observed).expect("a plan"));
         assert_eq!(text, "ebtables nat libvirt-I-vnet0 | +1 -1\n1 chain in 1 table changed, 1 rule added, 1 removed\n");
+    }
+
+    #[test]
+    fn a_long_name_pads_no_other_line() {
+        let edit = |name: &str| Edit { change: Change::NewChain(ChainName::new(name)), object: None, place: None };
+        let table = TableEdits { table: Table::Nat, edits: vec![edit(&"x".repeat(5_000)), edit("short")], vacant: false };
+        let phase = Phase { families: BTreeMap::from([(Family::Bridge, vec![table])]) };
+        let text = stat(&Plan { phases: vec![phase], remarks: Vec::new() });
+        let short = text.lines().find(|line| line.contains("short")).expect("a line for each chain");
+        assert!(short.len() < 100, "{} bytes", short.len());
     }
 
     #[test]
