@@ -261,6 +261,21 @@ async fn a_refusal_ends_what_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_while_somebody_else_commits_blames_nobody() {
+    let kernel = Shown::default();
+    let mut host = Host::in_sync(&kernel).await;
+    host.guest(1, "10.40.0.11");
+    for _ in 0..5 {
+        // To a table of his own, so that what we see stays the same.
+        kernel.fake.intrude_next(Family::Ipv4, "*filter\nCOMMIT\n");
+        kernel.fake.refuse_next(RefusalKind::Input(Some(3)));
+    }
+    let report = host.try_pass().await.expect("the host is fine");
+    assert!(report.is_clean() && report.verified, "{}", report.text());
+    host.assert_in_sync().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_legacy_tools_every_pass_reads() {
     let kernel = Shown { legacy: true, ..Shown::default() };
     let mut host = Host::in_sync(&kernel).await;

@@ -151,8 +151,8 @@ struct Pass<'a> {
     look: Look,
     /// Whether the last plan was made from rules that were read for it.
     read: bool,
-    /// Who was refused last, and what the plan was made from.
-    doubted: Option<(Box<Suspects>, Observed)>,
+    /// Who was refused last, and what the plan was made from, unless somebody committed since: then the refusal proves nothing.
+    doubted: Option<(Box<Suspects>, Option<Observed>)>,
     /// How often that came to nothing.
     chances: u32,
     /// How often in a row the same rules had to be written.
@@ -420,7 +420,7 @@ impl<K: Kernel> Reconciler<K> {
         self.courtesy.give_way().await;
         let mut plan = self.plan(pass).await?;
         if let Some((suspects, before)) = pass.doubted.take() {
-            if before == pass.seen.observed {
+            if before.is_some_and(|before| before == pass.seen.observed) {
                 pass.chances = 0;
                 return Ok(Round::Refused(suspects));
             }
@@ -452,10 +452,14 @@ impl<K: Kernel> Reconciler<K> {
         }
         self.courtesy.apologize();
         for phase in &plan.phases {
+            let generation = self.kernel.generation();
             match self.commit(phase, &mut pass.report).await? {
                 Some(Round::Refused(suspects)) => {
-                    // Where nothing was read there is nothing to compare with: the plan is made, and tried, once more.
-                    pass.doubted = pass.read.then(|| (suspects, std::mem::take(&mut pass.seen.observed)));
+                    // Where nothing was read there is nothing to compare with: the plan is made, and tried, once more. So it is where somebody committed meanwhile, be it to
+                    // a table of his own: ebtables fails for that alone.
+                    let untouched = self.kernel.generation() == generation;
+                    let before = std::mem::take(&mut pass.seen.observed);
+                    pass.doubted = pass.read.then(|| (suspects, untouched.then_some(before)));
                     return Ok(Round::Doubted);
                 }
                 Some(outcome) => return Ok(outcome),

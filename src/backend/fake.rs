@@ -159,8 +159,6 @@ impl Kernel for Fake {
 
 impl State {
     fn restore(&mut self, family: Family, text: &str) -> Result<(), Refusal> {
-        // A refused one may have changed tables before it was.
-        self.generation += 1;
         let mut open: Option<(Table, Chains)> = None;
         let tables = self.tables.entry(family).or_default();
         for (index, line) in text.lines().enumerate() {
@@ -182,14 +180,16 @@ impl State {
                 chains.values_mut().flat_map(|chain| &mut chain.rules).for_each(|rule| rule.packets = 0);
             } else if line == "COMMIT" {
                 tables.extend(open.take());
+                self.generation += 1;
             } else {
                 let (_, chains) = open.as_mut().ok_or_else(|| refuse("no table"))?;
                 run(family, chains, line).map_err(refuse)?;
             }
         }
-        if family == Family::Bridge {
+        if let (Family::Bridge, Some(open)) = (family, open) {
             // ebtables-restore commits at the end of its input (measured with 1.8.9).
-            tables.extend(open);
+            tables.extend([open]);
+            self.generation += 1;
         }
         Ok(())
     }
