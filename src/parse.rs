@@ -211,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn no_number_of_warnings_breaks_a_file() {
+        let hosts = "<host ip='10.0.0.01' name='a'/>".repeat(3_000);
+        let text =
+            format!("<network><name>n</name><bridge name='b'/><ip address='10.0.0.1' prefix='24'><dhcp>{hosts}</dhcp></ip></network>");
+        let mut sources = Sources::default();
+        let file = sources.add("a.xml", text.as_str());
+        let parsed = parse(&sources, file, Quirks::Libvirt);
+        assert_eq!((parsed.networks.len(), parsed.broken.len(), parsed.diagnostics.len()), (1, 0, visit::MAX_REMARKS));
+    }
+
+    #[test]
     fn a_guest_behind_too_many_faults_counts_as_broken() {
         let faulty = "<interface><target dev='a b'/></interface>".repeat(2_000);
         let text = format!("<domain><devices>{faulty}<interface type='bridge'><target dev='tap0'/></interface></devices></domain>");

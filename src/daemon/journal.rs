@@ -119,12 +119,12 @@ impl Journal {
             let (object, place) = (object.as_deref(), place.as_deref());
             tracing::info!(object, family, table, chain, place, "no longer: {}", head(words));
         }
-        for (more, of) in
-            [(now.difference(&self.told).count(), "warnings"), (self.told.difference(&now).count(), "things that are no longer so")]
-        {
-            if more > MOST_NEWS {
-                tracing::warn!("and {} more {of}; `bridgeward status` says how things are", more - MOST_NEWS);
-            }
+        let beyond = |news: usize| Some(news.saturating_sub(MOST_NEWS)).filter(|more| *more > 0);
+        if let Some(more) = beyond(now.difference(&self.told).count()) {
+            tracing::warn!("and {more} more warnings; `bridgeward status` says how things are");
+        }
+        if let Some(more) = beyond(self.told.difference(&now).count()) {
+            tracing::info!("and {more} more things that are no longer so; `bridgeward status` says how things are");
         }
         self.told = now;
     }

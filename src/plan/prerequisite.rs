@@ -158,7 +158,7 @@ fn bridge_switches(case: Case<'_>, switches: &Switches, findings: &mut Vec<Findi
             message: format!(
                 "the kernel module br_netfilter is not loaded: frames that are bridged never reach iptables, so the filters of {} only work as far as \
                  ebtables does",
-                names(&concerns)
+                few(concerns.iter())
             ),
             help: "`modprobe br_netfilter`, and name it in a file below /etc/modules-load.d".to_owned(),
             concerns,
@@ -173,7 +173,7 @@ fn bridge_switches(case: Case<'_>, switches: &Switches, findings: &mut Vec<Findi
             let message = format!(
                 "{} is 0: bridged frames never reach {family}, so what the filters of {} say in it has no effect, and they let through what they should drop",
                 dotted(path),
-                names(&concerns)
+                few(concerns.iter())
             );
             findings.push(switch("bridge-nf-call", Severity::Error, message, path, "1", concerns));
         }
@@ -184,7 +184,7 @@ fn bridge_switches(case: Case<'_>, switches: &Switches, findings: &mut Vec<Findi
         let what = if all_call { format!("{} is 1", dotted(BRIDGE_NF_ARP)) } else { "nf_call_arptables of a bridge is 1".to_owned() };
         let message = format!(
             "{what} and the host has arptables rules: ARP between guests meets these, too, whatever the filters of {} say",
-            names(&guests)
+            few(guests.iter())
         );
         let finding = switch("bridge-nf-call-arptables", Severity::Note, message, BRIDGE_NF_ARP, "0", guests);
         let help = if all_call { finding.help } else { "`ip link set BRIDGE type bridge nf_call_arptables 0`".to_owned() };
@@ -206,7 +206,7 @@ fn forwarding(case: Case<'_>, switches: &Switches, family: Family, findings: &mu
         findings.push(Finding {
             code: "no-ipv6",
             severity: Severity::Error,
-            message: format!("the kernel has no {protocol}: {} cannot reach anything by it", names(&all)),
+            message: format!("the kernel has no {protocol}: {} cannot reach anything by it", few(all.iter())),
             help: "boot without ipv6.disable=1, or take the addresses out of the network".to_owned(),
             concerns: all,
             mend: None,
@@ -221,8 +221,11 @@ fn forwarding(case: Case<'_>, switches: &Switches, family: Family, findings: &mu
         };
         let concerns: Vec<Object> = routers.iter().filter(|router| !by_device(router)).map(|router| router.object.clone()).collect();
         if !concerns.is_empty() {
-            let message =
-                format!("{} is 0: the host drops what guests of {} send beyond it, and what comes back", dotted(main), names(&concerns));
+            let message = format!(
+                "{} is 0: the host drops what guests of {} send beyond it, and what comes back",
+                dotted(main),
+                few(concerns.iter())
+            );
             let mut finding = switch("forwarding-off", Severity::Error, message, main, "1", concerns);
             if family == Family::Ipv6
                 && let Some(device) = case.facts.autoconfigured.first()
@@ -318,11 +321,6 @@ fn is_guest(object: &Object) -> bool {
 
 fn uses(rules: &ObjectRules, family: Family) -> bool {
     rules.families().any(|found| found == family)
-}
-
-/// The first few by name, and how many more.
-fn names(objects: &[Object]) -> String {
-    few(objects.iter())
 }
 
 impl Finding {

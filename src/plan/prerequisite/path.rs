@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{BRIDGE_NF, Case, Finding, concerned, is, is_guest, names, routers, uses};
+use super::{BRIDGE_NF, Case, Finding, concerned, is, is_guest, routers, uses};
 use crate::addr::DeviceName;
 use crate::diagnostic::{Severity, few};
 use crate::model::Object;
@@ -70,7 +70,7 @@ fn forward_policy(case: Case<'_>, family: Family, tables: &BTreeMap<Table, Table
         severity: Severity::Warning,
         message: format!(
             "the policy of {family} filter FORWARD{where_else} is DROP: what no rule accepts is dropped, which is all that {} forwards",
-            names(&concerns)
+            few(concerns.iter())
         ),
         help: format!("accept it in a rule of your own, or `{family} -P FORWARD ACCEPT`"),
         concerns,
@@ -89,7 +89,7 @@ fn bridge_policies(case: Case<'_>, tables: &BTreeMap<Table, TableRules>, finding
                 severity: Severity::Warning,
                 message: format!(
                     "the policy of ebtables {table} {chain} is DROP: frames of {} that no rule there accepts are dropped, whatever our rules say",
-                    names(&concerns)
+                    few(concerns.iter())
                 ),
                 help: format!("`ebtables -t {table} -P {chain} ACCEPT`, or rules of your own that accept them"),
                 concerns: concerns.clone(),
@@ -109,7 +109,7 @@ fn missing(case: Case<'_>, family: Family, reason: &str, findings: &mut Vec<Find
     findings.push(Finding {
         code: "family-missing",
         severity: Severity::Note,
-        message: format!("this host has no {family} ({reason}): {} has no chains in it", names(&concerns)),
+        message: format!("this host has no {family} ({reason}): {} has no chains in it", few(concerns.iter())),
         help: format!("install {family}, or load its kernel modules, before anything needs it"),
         concerns,
         mend: None,
@@ -147,7 +147,7 @@ fn other_variant(case: Case<'_>, family: Family, tables: &BTreeMap<Table, TableR
             "the other variant of {family} (legacy beside nf_tables, or the other way round) holds chains of our names ({}): packets of {} meet both, so one \
              that is out of date drops what it should not",
             few(found.iter()),
-            names(&concerns)
+            few(concerns.iter())
         ),
         help: "delete them with the tools of that variant, or have only one of them in use on the host".to_owned(),
         concerns,
@@ -173,7 +173,7 @@ fn out_of_order(case: Case<'_>, findings: &mut Vec<Finding>) {
         findings.push(Finding {
             code: remark.code,
             severity: Severity::Warning,
-            message: format!("{}; what they {verdicts} never comes to the rules of {}", remark.message, names(&concerns)),
+            message: format!("{}; what they {verdicts} never comes to the rules of {}", remark.message, few(concerns.iter())),
             help: help.to_owned(),
             concerns,
             mend: None,
